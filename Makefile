@@ -1,0 +1,83 @@
+# KeyHub: `make up` makes everything ready on a laptop, `make test` runs the tests.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MANAGE := $(BIN)/python manage.py
+INSTALLED := $(VENV)/.requirements-installed
+
+.PHONY: help up run down test lint lock
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make up     environment, embedded PostgreSQL, migrate, auditpartitions, dbhealth, first operator"
+	@echo "make run    the admin site on http://127.0.0.1:8000/admin/ (development server)"
+	@echo "make down   stop the embedded PostgreSQL"
+	@echo "make test   lint and tests"
+	@echo "make lock   write requirements.lock anew from pyproject.toml"
+
+up: $(INSTALLED) .env
+	@$(MANAGE) migrate
+	@$(MANAGE) auditpartitions
+	@$(MANAGE) dbhealth
+	@$(MANAGE) firstoperator
+	@echo "Ready. The admin: make run, then http://127.0.0.1:8000/admin/"
+
+run: $(INSTALLED) .env
+	@$(MANAGE) runserver 127.0.0.1:8000
+
+down: $(INSTALLED) .env
+	@$(MANAGE) embedded stop
+
+test: $(INSTALLED) lint
+	@$(BIN)/python -m pytest
+	@if [ -x "$(OLDEST_POSTGRES)/postgres" ]; then \
+		echo "The database tests again, on the PostgreSQL of $(OLDEST_POSTGRES):"; \
+		KEYHUB_TEST_POSTGRES_BIN="$(OLDEST_POSTGRES)" $(BIN)/python -m pytest -m database; \
+	else \
+		echo "No PostgreSQL in $(OLDEST_POSTGRES): the database tests ran on the embedded one alone."; \
+	fi
+OLDEST_POSTGRES ?= /usr/lib/postgresql/15/bin
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+
+lock: $(INSTALLED)
+	@$(BIN)/pip install --quiet pip-tools
+	@$(BIN)/pip-compile --quiet --generate-hashes --all-extras --strip-extras --allow-unsafe --no-header \
+		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
+		--output-file requirements.lock pyproject.toml
+
+# Written aside: a half .env, say on a full disk, would count as made.
+.env: | $(INSTALLED)
+	@cp .env.example $(VENV)/.env.part && mv $(VENV)/.env.part $@
+
+# pip takes a package that a killed pip has half installed for whole: an unfinished environment is made anew.
+$(INSTALLED): requirements.lock
+	@command -v $(PYTHON) >/dev/null \
+		|| { echo "keyhub: there is no $(PYTHON). Install Python 3.11 or newer, or name it: make PYTHON=/its/path" >&2; exit 1; }
+	@$(PYTHON) -c "$$SURROUNDINGS"
+	@echo "Installing the locked packages into $(VENV) …"
+	@test ! -e $@.part || rm -rf $(VENV)
+	@mkdir -p $(VENV) && touch $@.part
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "keyhub: Python could not make an environment in $(VENV), for the reason above." >&2; exit 1; }
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock \
+		|| { echo "keyhub: the packages of requirements.lock could not be installed into $(VENV), for the reason above." >&2; exit 1; }
+	@mv $@.part $@
+
+# For any Python, however old.
+define SURROUNDINGS
+import os, sys
+if sys.version_info < (3, 11):
+    sys.exit("keyhub: Python 3.11 or newer is needed, and $(PYTHON) is older. Name a newer one: make PYTHON=python3.11")
+import importlib.util, shutil
+if not importlib.util.find_spec("ensurepip"):
+    sys.exit("keyhub: $(PYTHON) cannot make environments. Install its venv module: on Debian and Ubuntu, python3-venv.")
+if not os.access(".", os.W_OK):
+    sys.exit("keyhub: this folder cannot be written to. Make it writable, or clone KeyHub elsewhere.")
+if shutil.disk_usage(".").free < 400e6:
+    sys.exit("keyhub: less than 400 MB are free here. Make room, or clone KeyHub elsewhere.")
+endef
+export SURROUNDINGS

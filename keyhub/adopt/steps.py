@@ -1,0 +1,60 @@
+"""Running the steps of an adoption, each by the rules that migrate keeps: short waits for strong locks, and retries."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from django.db import transaction
+
+from keyhub.migrate.blockers import BlockerWatch
+from keyhub.migrate.executor import CLIENT_CONNECTION_CHECK_INTERVAL_MS, Result, SafeMigrationExecutor
+
+
+class Steps(SafeMigrationExecutor):
+    """A runner of single steps, each told when it is done. A step is one transaction, or one patient statement."""
+
+    @contextmanager
+    def at_work(self) -> Iterator["Steps"]:
+        self._set("client_connection_check_interval", CLIENT_CONNECTION_CHECK_INTERVAL_MS)
+        self._set("lock_timeout", self.policy.lock_timeout_ms)
+        watch = BlockerWatch(self.connection)
+        try:
+            with watch.running() as self.blockers:
+                yield self
+        finally:
+            if self.connection.is_usable():
+                self._set("lock_timeout", 0)
+
+    def in_transaction(self, what: str, attempt: Callable[[], Result]) -> Result:
+        """Call `attempt` in a transaction, again where it does not get its locks."""
+
+        def in_transaction():
+            with transaction.atomic(using=self.connection.alias):
+                return attempt()
+
+        return self._until_locks_are_got(what, in_transaction)
+
+    def run(self, what: str, *statements: str) -> None:
+        """Run statements in one transaction, and tell."""
+        self.in_transaction(what, lambda: [self.execute(statement) for statement in statements])
+        self.tell(f"{what}.")
+
+    def run_patiently(self, what: str, statement: str) -> None:
+        """Run one statement, during whose wait nobody has to wait, and tell."""
+        self._set("lock_timeout", 0)
+        try:
+            self.execute(statement)
+        finally:
+            if self.connection.is_usable():
+                self._set("lock_timeout", self.policy.lock_timeout_ms)
+        self.tell(f"{what}.")
+
+    def execute(self, statement: str) -> int:
+        """Run one statement, in which % means itself; return its row count."""
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.rowcount
+
+    def rows(self, query: str, *parameters, **named) -> list[tuple]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, parameters or named or None)
+            return cursor.fetchall()

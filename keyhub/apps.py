@@ -1,0 +1,11 @@
+from django.apps import AppConfig
+
+
+class KeyHubConfig(AppConfig):
+    name = "keyhub"
+    verbose_name = "KeyHub"
+
+    def ready(self) -> None:
+        from keyhub import checks  # noqa: F401
+        from keyhub.dbhealth import checks as dbhealth_checks  # noqa: F401
+        from keyhub.lintmigrations import checks as lintmigrations_checks  # noqa: F401

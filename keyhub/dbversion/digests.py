@@ -1,0 +1,40 @@
+"""The digest of a migration: of its code and its SQL, so that an edit is noticed and a comment is not."""
+
+import ast
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from django.db.migrations.migration import Migration
+
+from keyhub.migration_operations import RunSQLFile
+from keyhub.sql_text import normalized
+
+
+def digest(migration: Migration) -> str:
+    """Return the SHA-256 (hex) of what the migration and its SQL files say, without comments and layout.
+
+    Raises OSError where a file cannot be read, SyntaxError where the code cannot be parsed.
+    """
+    code = Path(sys.modules[type(migration).__module__].__file__).read_text(encoding="utf-8")
+    parts = [*_significant(ast.parse(code))]
+    for operation in migration.operations:
+        if isinstance(operation, RunSQLFile):
+            for direction in ("up", "down"):
+                path = operation.path(migration.app_label, direction)
+                parts.append(normalized(path.read_text(encoding="utf-8")))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _significant(node: ast.AST) -> Iterator[str]:
+    """The syntax tree as text. Not ast.dump(): its text is not the same in every version of Python."""
+    yield type(node).__name__
+    for name, value in ast.iter_fields(node):
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, ast.AST):
+                yield name
+                yield from _significant(item)
+            elif item is not None and name != "kind":
+                yield f"{name}={item!r}"
+    yield "end"

@@ -1,0 +1,63 @@
+"""Who holds the lock that a session waits for, looked up from a second session while it waits."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import DatabaseError
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+LOOK_EVERY_S = 0.1
+BLOCKERS = """
+    SELECT pid, application_name, usename, state,
+           date_trunc('second', statement_timestamp() - xact_start)::text,
+           left(regexp_replace(query, '\\s+', ' ', 'g'), 80)
+    FROM unnest(pg_blocking_pids(%s)) AS blocking (pid) JOIN pg_stat_activity USING (pid)
+    ORDER BY xact_start
+"""
+
+
+class BlockerWatch:
+    """Remembers whom a session was last seen waiting for."""
+
+    def __init__(self, connection: BaseDatabaseWrapper):
+        self._watched = connection
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (self._pid,) = cursor.fetchone()
+        self._seen: list[str] = []
+        self._stop = threading.Event()
+
+    @contextmanager
+    def running(self) -> Iterator["BlockerWatch"]:
+        thread = threading.Thread(target=self._watch, name="keyhub-blockers", daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+
+    def take(self) -> list[str]:
+        """Return one sentence for each blocker seen since the last call."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def _watch(self) -> None:
+        # A connection of Django belongs to the thread that made it.
+        connection = self._watched.copy()
+        try:
+            while not self._stop.wait(LOOK_EVERY_S):
+                with connection.cursor() as cursor:
+                    cursor.execute(BLOCKERS, [self._pid])
+                    if rows := cursor.fetchall():
+                        self._seen = [_sentence(*row) for row in rows]
+        except DatabaseError as error:
+            # Say, a server that has no connection to spare: the migration goes on without knowing its blockers.
+            self._seen = [f"it could not be looked up ({' '.join(str(error).split())})"]
+        finally:
+            connection.close()
+
+
+def _sentence(pid: int, application: str, user: str, state: str, duration: str, query: str) -> str:
+    return f"pid {pid} ({application or 'no application name'}, user {user}), {state} for {duration}: {query}"

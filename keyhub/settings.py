@@ -1,0 +1,151 @@
+"""Django's settings, all from the environment or from `.env` beside manage.py (the environment wins).
+
+Every variable is described in .env.example. With DEBUG off nothing that matters has a default: what is missing is
+named in one sentence and start-up is refused.
+"""
+
+import io
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from keyhub.database_url import database_from_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def _read_env_file(path: Path) -> None:
+    """Put the variables of `.env` beside those of the environment. A line is never repeated: it may hold a secret."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ImproperlyConfigured(f"{path} cannot be read ({error.strerror}). Mend or remove it.") from None
+    except UnicodeDecodeError:
+        raise ImproperlyConfigured(f"{path} is not in UTF-8. Save it in UTF-8.") from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line and not re.match(r"#|(export )?\w+=", line):
+            raise ImproperlyConfigured(f"{path}, line {number}, is neither NAME=value nor a # comment. Correct it.")
+    environ.Env.read_env(io.StringIO(text))
+
+
+_read_env_file(BASE_DIR / ".env")
+
+
+# Straight from os.environ: django-environ would take a SECRET_KEY that begins with $ for another variable's name.
+def _text(name: str, default: str = "") -> str:
+    return os.environ.get(name, "") or default
+
+
+def _required(name: str, development_default: str, advice: str) -> str:
+    value = _text(name, development_default if DEBUG else "")
+    if not value:
+        raise ImproperlyConfigured(f"{name} is not set and DEBUG is off. {advice}")
+    return value
+
+
+def _boolean(name: str, default: bool) -> bool:
+    text = _text(name, "on" if default else "off").lower()
+    if text in {"true", "on", "y", "yes", "1"}:
+        return True
+    if text in {"false", "off", "n", "no", "0"}:
+        return False
+    raise ImproperlyConfigured(f"{name} is {text!r}, which is neither on nor off. Set it to on or off.")
+
+
+DEBUG = _boolean("DEBUG", default=False)
+SECRET_KEY = _required(
+    "SECRET_KEY",
+    development_default="django-insecure-for-development-only",
+    advice="Set it to at least 50 random characters, in the environment or in .env.",
+)
+DATABASE_URL = _required(
+    "DATABASE_URL",
+    development_default=f"embedded://{quote(bytes(BASE_DIR / '.postgres'))}",
+    advice="Set it to postgres://user:password@host:5432/database; KeyHub starts no database by itself in production.",
+)
+ALLOWED_HOSTS = _required(
+    "ALLOWED_HOSTS",
+    development_default="localhost,127.0.0.1,[::1]",
+    advice="Set it to the host names of the admin, separated by commas.",
+)
+ALLOWED_HOSTS = [host.strip() for host in ALLOWED_HOSTS.split(",") if host.strip()]
+DEMO_DATA = _boolean("DEMO_DATA", default=DEBUG)
+BEHIND_TLS_PROXY = _boolean("BEHIND_TLS_PROXY", default=False)
+
+DATABASES = {"default": database_from_url(DATABASE_URL)}
+VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "keyhub.apps.KeyHubConfig",
+    "accounts.apps.AccountsConfig",
+    "tenancy.apps.TenancyConfig",
+    "auth_sessions.apps.AuthSessionsConfig",
+    "audit.apps.AuditConfig",
+    "orgs.apps.OrgsConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+]
+AUTH_USER_MODEL = "accounts.Operator"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "keyhub.urls"
+WSGI_APPLICATION = "keyhub.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+TIME_ZONE = "UTC"
+USE_TZ = True
+LANGUAGES = [("en", "English"), ("ja", "日本語")]
+LANGUAGE_CODE = _text("LANGUAGE_CODE", default="en")
+if LANGUAGE_CODE not in dict(LANGUAGES):
+    raise ImproperlyConfigured(f"LANGUAGE_CODE is {LANGUAGE_CODE!r}, which KeyHub does not speak. Set it to en or ja.")
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+
+if not DEBUG:
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    if BEHIND_TLS_PROXY:
+        SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -1,0 +1,2 @@
+ALTER TABLE console_sessions DROP CONSTRAINT console_sessions_organization_id_fkey;
+ALTER TABLE tenants DROP CONSTRAINT tenants_organization_id_fkey;

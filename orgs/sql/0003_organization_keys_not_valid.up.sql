@@ -1,0 +1,4 @@
+ALTER TABLE tenants ADD CONSTRAINT tenants_organization_id_fkey
+    FOREIGN KEY (organization_id) REFERENCES organizations (id) NOT VALID;
+ALTER TABLE console_sessions ADD CONSTRAINT console_sessions_organization_id_fkey
+    FOREIGN KEY (organization_id) REFERENCES organizations (id) ON DELETE CASCADE NOT VALID;

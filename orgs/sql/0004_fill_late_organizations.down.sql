@@ -1,0 +1,1 @@
+-- Nothing: rows refer to these organizations by now, and the way back of 0002 takes what nobody has touched.

@@ -1,0 +1,2 @@
+ALTER TABLE tenants VALIDATE CONSTRAINT tenants_organization_id_fkey;
+ALTER TABLE console_sessions VALIDATE CONSTRAINT console_sessions_organization_id_fkey;

@@ -1,0 +1,241 @@
+"""Tenants, who belongs to them, the codes that let people in, and the groups inside a tenant."""
+
+from django.contrib.postgres.functions import RandomUUID
+from django.contrib.postgres.indexes import BTreeIndex
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Now
+
+from accounts.models import User
+from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+
+DEFAULT_ORGANIZATION_ID = "ORG-DEFAULT-001"
+DEEPEST_GROUP = 31
+
+
+class Tenant(models.Model):
+    """A team, department, project or laboratory of an organization."""
+
+    class Type(models.TextChoices):
+        TEAM = "team"
+        DEPARTMENT = "department"
+        PROJECT = "project"
+        LABORATORY = "laboratory"
+
+    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    # tenants_organization_id_fkey refers to organizations; orgs, the app above, adds it.
+    organization_id = models.TextField(db_default=DEFAULT_ORGANIZATION_ID)
+    name = models.TextField()
+    slug = models.TextField()
+    description = models.TextField(null=True, blank=True)
+    tenant_type = models.TextField(choices=Type, db_default=Type.TEAM)
+    is_default = models.BooleanField(db_default=False)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "tenants"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["organization_id", "slug"],
+                name="tenants_organization_id_slug_key",
+                violation_error_message="The organization already has a tenant with this slug.",
+            ),
+            models.UniqueConstraint(
+                fields=["organization_id"],
+                condition=Q(is_default=True),
+                name="idx_tenants_is_default",
+                violation_error_message="The organization already has a default tenant.",
+            ),
+            models.CheckConstraint(
+                condition=Q(tenant_type__in=["team", "department", "project", "laboratory"]),
+                name="check_tenant_type",
+            ),
+        ]
+        indexes = [BTreeIndex(fields=["slug"], name="idx_tenants_slug")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TenantMembership(models.Model):
+    """A user's place in a tenant. Leaving sets `left_at`; rejoining clears it on the same row."""
+
+    class Role(models.TextChoices):
+        ADMIN = "admin"
+        MEMBER = "member"
+        VIEWER = "viewer"
+
+    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="memberships")
+    user = DatabaseForeignKey(User, on_delete=OnDelete.CASCADE, related_name="memberships")
+    role = models.TextField(choices=Role, db_default=Role.MEMBER)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    left_at = models.DateTimeField(null=True, blank=True)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "tenant_memberships"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["tenant", "user"],
+                name="tenant_memberships_tenant_id_user_id_key",
+                violation_error_message="The user already has a membership here, perhaps one that was left.",
+            ),
+            models.CheckConstraint(condition=Q(role__in=["admin", "member", "viewer"]), name="check_role"),
+        ]
+        indexes = [BTreeIndex(fields=["user"], name="idx_tenant_memberships_user_id")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.tenant}"
+
+
+class TenantJoinCodeQuerySet(models.QuerySet):
+    def with_state(self) -> "TenantJoinCodeQuerySet":
+        """Annotate `state`, a value of TenantJoinCode.State, by the database's clock (statement_timestamp())."""
+        state = TenantJoinCode.State
+        return self.annotate(
+            state=Case(
+                When(expires_at__lte=Now(), then=Value(state.EXPIRED)),
+                When(max_uses__gt=0, used_count__gte=F("max_uses"), then=Value(state.EXHAUSTED)),
+                default=Value(state.ACTIVE),
+                output_field=models.TextField(),
+            )
+        )
+
+
+class TenantJoinCode(models.Model):
+    """A code that makes whoever redeems it a member of the tenant."""
+
+    class Role(models.TextChoices):
+        MEMBER = "member"
+        VIEWER = "viewer"
+
+    class State(models.TextChoices):
+        ACTIVE = "active"
+        EXPIRED = "expired"
+        EXHAUSTED = "exhausted"
+
+    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="join_codes")
+    code = models.TextField()
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
+    max_uses = models.IntegerField(db_default=0, help_text="0: no limit.")
+    used_count = models.IntegerField(db_default=0, editable=False)
+    role = models.TextField(choices=Role, db_default=Role.MEMBER)
+    created_by = DatabaseForeignKey(
+        User,
+        on_delete=OnDelete.SET_NULL,
+        null=True,
+        blank=True,
+        db_column="created_by",
+        related_name="issued_join_codes",
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    objects = TenantJoinCodeQuerySet.as_manager()
+
+    class Meta:
+        db_table = "tenant_join_codes"
+        constraints = [
+            models.UniqueConstraint(fields=["code"], name="idx_tenant_join_codes_code"),
+            models.CheckConstraint(condition=Q(max_uses__gte=0), name="check_max_uses"),
+            models.CheckConstraint(condition=Q(used_count__gte=0), name="check_used_count"),
+            models.CheckConstraint(condition=Q(role__in=["member", "viewer"]), name="check_join_role"),
+            models.CheckConstraint(
+                condition=Q(max_uses=0) | Q(used_count__lte=F("max_uses")),
+                name="check_used_count_within_max_uses",
+                violation_error_message="The code has been used more often than this limit allows.",
+            ),
+        ]
+        indexes = [
+            BTreeIndex(fields=["tenant"], name="idx_tenant_join_codes_tenant_id"),
+            BTreeIndex(fields=["expires_at"], name="idx_tenant_join_codes_expires_at"),
+            BTreeIndex(fields=["tenant", "expires_at"], name="idx_tenant_join_codes_active"),
+            BTreeIndex(fields=["created_by"], name="idx_tenant_join_codes_created_by"),
+        ]
+
+    def __str__(self) -> str:
+        return self.code
+
+
+class Group(models.Model):
+    """A group of a tenant's people; its parent, if any, is a group of the same tenant.
+
+    A child's `parent_depth` is its parent's `depth` by foreign key, and `depth` is `parent_depth` + 1, so that no
+    depths satisfy a cycle: groups cannot form one, in any isolation level. Writers name the parent alone; a trigger
+    fills in `parent_depth`.
+    """
+
+    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="groups")
+    name = models.TextField()
+    description = models.TextField(null=True, blank=True)
+    # (tenant_id, parent_group_id, parent_depth) REFERENCES groups (tenant_id, id, depth)
+    # ON UPDATE CASCADE ON DELETE CASCADE: sql/0003_groups.up.sql.
+    parent_group = models.ForeignKey(
+        "self",
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        null=True,
+        blank=True,
+        related_name="child_groups",
+    )
+    parent_depth = models.IntegerField(null=True, editable=False)
+    depth = models.GeneratedField(
+        expression=Coalesce(F("parent_depth") + 1, 0),
+        output_field=models.IntegerField(),
+        db_persist=True,
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "groups"
+        constraints = [
+            models.UniqueConstraint(fields=["tenant", "id", "depth"], name="groups_tenant_id_id_depth_key"),
+            models.CheckConstraint(
+                condition=Q(parent_group__isnull=True, parent_depth__isnull=True)
+                | Q(parent_group__isnull=False, parent_depth__isnull=False),
+                name="check_parent_depth",
+            ),
+            models.CheckConstraint(
+                condition=Q(parent_depth__gte=0, parent_depth__lt=DEEPEST_GROUP) | Q(parent_depth__isnull=True),
+                name="check_group_depth",
+                violation_error_message="Groups are nested too deeply.",
+            ),
+        ]
+        indexes = [BTreeIndex(fields=["tenant", "parent_group", "parent_depth"], name="idx_groups_parent_group_id")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class GroupMembership(models.Model):
+    """A user's place in a group."""
+
+    class Role(models.TextChoices):
+        ADMIN = "admin"
+        MEMBER = "member"
+
+    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    group = DatabaseForeignKey(Group, on_delete=OnDelete.CASCADE, related_name="memberships")
+    user = DatabaseForeignKey(User, on_delete=OnDelete.CASCADE, related_name="group_memberships")
+    role = models.TextField(choices=Role, db_default=Role.MEMBER)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "group_memberships"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["group", "user"],
+                name="group_memberships_group_id_user_id_key",
+                violation_error_message="The user is already in this group.",
+            ),
+            models.CheckConstraint(condition=Q(role__in=["admin", "member"]), name="check_group_role"),
+        ]
+        indexes = [BTreeIndex(fields=["user"], name="idx_group_memberships_user_id")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.group}"

@@ -1,0 +1,2 @@
+DROP TRIGGER update_tenant_memberships_updated_at ON tenant_memberships;
+DROP TRIGGER update_tenants_updated_at ON tenants;

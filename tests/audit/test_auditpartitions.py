@@ -1,0 +1,308 @@
+"""The months of audit_logs: made ahead, by UTC, without loss, from two places at once, and while writers write."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from audit.auditpartitions import Month
+from audit.models import AuditLog
+from tests.conftest import REPOSITORY, database_url
+
+BOUNDS = """
+    SELECT relname, pg_get_expr(relpartbound, pg_class.oid)
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = 'audit_logs'::regclass ORDER BY relname
+"""
+INSERT = (
+    "INSERT INTO audit_logs (organization_id, action, resource_type, resource_id, created_at) "
+    "VALUES ('o', 'a', 'r', %s, %s)"
+)
+
+
+@pytest.fixture
+def client(server, migrated_database):
+    with psycopg.connect(
+        host=str(server.socket_directory), dbname=migrated_database, user="keyhub", autocommit=True
+    ) as client:
+        client.execute("SET TimeZone = 'UTC'")
+        yield client
+
+
+@pytest.fixture
+def this_month(client) -> Month:
+    return Month.of(client.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0])
+
+
+def partitions(client) -> dict[str, str]:
+    return dict(client.execute(BOUNDS).fetchall())
+
+
+def bounds(month: Month) -> str:
+    following = month.plus(1)
+    return (
+        f"FOR VALUES FROM ('{month.year}-{month.number:02}-01 00:00:00+00') "
+        f"TO ('{following.year}-{following.number:02}-01 00:00:00+00')"
+    )
+
+
+def test_months_follow_each_other():
+    assert [str(Month(2026, 11).plus(months)) for months in (0, 1, 2, 14, -11)] == [
+        "2026-11",
+        "2026-12",
+        "2027-01",
+        "2028-01",
+        "2025-12",
+    ]
+
+
+def test_the_migration_makes_four_months_and_a_default(client, this_month):
+    expected = {this_month.plus(n).partition: bounds(this_month.plus(n)) for n in range(4)}
+    assert partitions(client) == {**expected, "audit_logs_default": "DEFAULT"}
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])
+def test_the_migration_gives_utc_months_in_every_time_zone(server, manage, empty_database, zone):
+    with server.connect() as admin:
+        admin.execute(f"ALTER ROLE keyhub IN DATABASE {empty_database} SET TimeZone = '{zone}'")
+    assert manage("migrate", "audit", "-v0", database=empty_database).returncode == 0
+    with server.connect(empty_database, "keyhub") as client:
+        client.execute("SET TimeZone = 'UTC'")
+        found = partitions(client)
+        now = client.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0]
+    assert found[Month.of(now).partition] == bounds(Month.of(now))
+
+
+def test_rows_go_to_the_month_of_their_utc_time(client, this_month):
+    following = this_month.plus(1)
+    client.execute("SET TimeZone = 'Asia/Tokyo'")
+    client.execute(INSERT, ["last moment", f"{following.year}-{following.number:02}-01 08:59:59.999999+09"])
+    client.execute(INSERT, ["first moment", f"{following.year}-{following.number:02}-01 09:00:00+09"])
+    found = dict(client.execute("SELECT resource_id, tableoid::regclass::text FROM audit_logs").fetchall())
+    assert found == {"last moment": this_month.partition, "first moment": following.partition}
+
+
+def test_nothing_to_do(manage, migrated_database, this_month):
+    result = manage("auditpartitions", database=migrated_database)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"Nothing to do: every month up to {this_month.plus(3)} has its partition.\n"
+
+
+def test_months_ahead_are_made_as_the_migration_makes_them(manage, migrated_database, client, this_month):
+    result = manage("auditpartitions", "--ahead", "5", database=migrated_database)
+    assert result.stdout == f"{this_month.plus(4).partition}: made\n{this_month.plus(5).partition}: made\n"
+    assert partitions(client)[this_month.plus(5).partition] == bounds(this_month.plus(5))
+
+    def shape(month: Month) -> list[tuple]:
+        definitions = client.execute(
+            "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %(table)s::regclass UNION ALL "
+            "SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %(table)s::regclass "
+            "AND contype <> 'n' UNION ALL "
+            "SELECT attname || attnotnull || coalesce(pg_get_expr(adbin, adrelid), '') FROM pg_attribute "
+            "LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum "
+            "WHERE attrelid = %(table)s::regclass AND attnum > 0 UNION ALL "
+            "SELECT parent.inhparent::regclass::text FROM pg_inherits AS parent JOIN pg_index ON inhrelid = indexrelid "
+            "WHERE indrelid = %(table)s::regclass",
+            {"table": month.partition},
+        )
+        return sorted(text.replace(month.partition, "MONTH") for (text,) in definitions.fetchall())
+
+    assert shape(this_month.plus(5)) == shape(this_month)
+
+
+def test_rows_in_default_are_moved_to_their_month(manage, migrated_database, client):
+    for resource, moment in [
+        ("a", "2020-02-29 23:59:59+00"),
+        ("b", "2020-02-01 00:00:00+00"),
+        ("c", "2031-07-15 12:00:00+00"),
+        ("d", "infinity"),
+        ("e", "-infinity"),
+    ]:
+        client.execute(INSERT, [resource, moment])
+    rows_before = client.execute("SELECT row_to_json(audit_logs)::text FROM audit_logs ORDER BY 1").fetchall()
+    result = manage("auditpartitions", database=migrated_database)
+    assert (result.returncode, result.stdout) == (
+        0,
+        "audit_logs_2020_02: made, 2 rows moved from DEFAULT\naudit_logs_2031_07: made, 1 row moved from DEFAULT\n",
+    )
+    assert client.execute("SELECT row_to_json(audit_logs)::text FROM audit_logs ORDER BY 1").fetchall() == rows_before
+    assert dict(client.execute("SELECT resource_id, tableoid::regclass::text FROM audit_logs").fetchall()) == {
+        "a": "audit_logs_2020_02",
+        "b": "audit_logs_2020_02",
+        "c": "audit_logs_2031_07",
+        "d": "audit_logs_default",
+        "e": "audit_logs_default",
+    }
+
+
+def test_json_goes_to_stdout_alone(manage, migrated_database, client):
+    client.execute(INSERT, ["a", "2020-02-29 23:59:59+00"])
+    result = manage("auditpartitions", "--format", "json", database=migrated_database)
+    assert json.loads(result.stdout) == {"made": ["audit_logs_2020_02"], "moved": {"audit_logs_2020_02": 1}}
+    assert result.stderr == ""
+
+
+def test_eight_at_once_make_each_month_once(manage, migrated_database, client, this_month):
+    with ThreadPoolExecutor(8) as pool:
+        results = list(
+            pool.map(lambda _: manage("auditpartitions", "--ahead", "12", database=migrated_database), range(8))
+        )
+    assert [result.returncode for result in results] == [0] * 8
+    made = [line for result in results for line in result.stdout.splitlines() if line.endswith(": made")]
+    assert sorted(made) == sorted(f"{this_month.plus(n).partition}: made" for n in range(4, 13))
+    assert len(partitions(client)) == 14
+
+
+def test_writers_go_on_and_no_row_is_lost(server, manage, migrated_database, client):
+    """Rows of a month without a partition keep coming into DEFAULT while that month is made."""
+    stop = threading.Event()
+    written = {"now": 0, "old": 0}
+    refused = 0
+
+    def write() -> None:
+        nonlocal refused
+        with server.connect(migrated_database, "keyhub") as connection:
+            while not stop.is_set():
+                connection.execute(INSERT, ["now", "now"])
+                written["now"] += 1
+                try:
+                    connection.execute(INSERT, ["old", "2020-02-10 00:00:00+00"])
+                    written["old"] += 1
+                except psycopg.errors.CheckViolation:
+                    # The row was on its way into DEFAULT when its month came into being: PostgreSQL refuses it.
+                    refused += 1
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        result = manage("auditpartitions", "--ahead", "8", database=migrated_database)
+    finally:
+        stop.set()
+        writer.join()
+    assert result.returncode == 0, result.stderr
+    counted = dict(client.execute("SELECT resource_id, count(*) FROM audit_logs GROUP BY 1").fetchall())
+    assert counted == written
+    assert refused <= 1
+
+
+def test_a_reader_that_holds_audit_logs_makes_it_give_up_cleanly(manage, migrated_database, server, client, this_month):
+    before = partitions(client)
+    with server.connect(migrated_database, "keyhub") as holder, holder.transaction():
+        holder.execute("LOCK TABLE audit_logs_default IN ACCESS SHARE MODE")
+        result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
+    assert result.returncode == 4
+    assert result.stderr == (
+        f"CommandError: the partition {this_month.plus(4).partition} could not be made in 10 tries, because other "
+        "sessions hold locks on audit_logs (canceling statement due to lock timeout). End the long transactions and "
+        "run it again.\n"
+    )
+    assert partitions(client) == before
+    assert manage("auditpartitions", "--ahead", "4", database=migrated_database).returncode == 0
+
+
+def test_killed_at_any_moment_it_can_be_run_again(server, migrated_database, client, this_month, manage):
+    """kill -9 after 0.3 to 1.2 seconds: no row lost or doubled, no half-made month."""
+    for resource in range(200):
+        client.execute(INSERT, [str(resource), f"20{resource % 20:02}-02-01 00:00:00+00"])
+    environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
+    for tenths in range(3, 13, 2):
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "auditpartitions", "--ahead", "24"], cwd=REPOSITORY, env=environment,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(tenths / 10)
+        process.kill()
+        process.wait()
+        assert client.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
+    assert manage("auditpartitions", "--ahead", "24", database=migrated_database).returncode == 0
+    assert client.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
+    assert client.execute("SELECT count(*) FROM audit_logs_default").fetchone() == (0,)
+    assert this_month.plus(24).partition in partitions(client)
+
+
+def test_a_table_in_the_way_is_named(manage, migrated_database, client, this_month):
+    client.execute(f"CREATE TABLE {this_month.plus(4).partition} ()")
+    result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
+    assert (result.returncode, result.stderr) == (
+        1,
+        f"CommandError: a table {this_month.plus(4).partition} exists, but is no partition of audit_logs. "
+        "Attach it, or rename it, and run this again.\n",
+    )
+
+
+def test_a_partition_made_by_hand_counts_by_its_bounds(manage, migrated_database, client, this_month):
+    month = this_month.plus(4)
+    client.execute(
+        f"CREATE TABLE handmade PARTITION OF audit_logs FOR VALUES FROM ('{month.start}') TO ('{month.end}')"
+    )
+    result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
+    assert (result.returncode, result.stdout) == (
+        0,
+        f"Nothing to do: every month up to {month} has its partition.\n",
+    )
+
+
+def test_an_overlapping_partition_is_named(manage, migrated_database, client, this_month):
+    month = this_month.plus(4)
+    client.execute(
+        f"CREATE TABLE quarter PARTITION OF audit_logs FOR VALUES FROM ('{month.start}') TO ('{month.plus(3).start}')"
+    )
+    result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
+    assert result.returncode == 1
+    assert "the partitions could not be made: " in result.stderr
+    assert 'would overlap partition "quarter"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_before_migrate(manage, empty_database):
+    result = manage("auditpartitions", database=empty_database)
+    assert (result.returncode, result.stderr) == (
+        1,
+        "CommandError: the table audit_logs does not exist yet. Run manage.py migrate first.\n",
+    )
+
+
+@pytest.mark.parametrize("months", ["-1", "x", "99999"])
+def test_a_bad_number_of_months_is_wrong_use(manage, migrated_database, months):
+    result = manage("auditpartitions", f"--ahead={months}", database=migrated_database)
+    assert result.returncode == 2
+    assert "argument --ahead: " in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.django_db
+def test_a_new_month_takes_no_strong_lock_on_the_table(django_assert_num_queries):
+    """audit_logs itself gets SHARE UPDATE EXCLUSIVE, under which readers and writers go on; users and tenants none."""
+    from django.db import connection, transaction
+
+    from audit import auditpartitions
+
+    with transaction.atomic():
+        month = auditpartitions.wanted_months(connection, 4)[-1]
+        auditpartitions._make_month(connection, month)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT relation::regclass::text, mode FROM pg_locks "
+                "WHERE pid = pg_backend_pid() AND locktype = 'relation'"
+            )
+            locks = cursor.fetchall()
+    assert {mode for table, mode in locks if table == "audit_logs"} <= {"AccessShareLock", "ShareUpdateExclusiveLock"}
+    assert {table for table, _ in locks} & {"users", "tenants"} == set()
+
+
+@pytest.mark.django_db
+def test_deleting_a_user_keeps_the_evidence():
+    from tests.factories import AuditLogFactory, UserFactory
+
+    alice = UserFactory(email="alice@example.com")
+    row = AuditLogFactory(user_id=alice.pk, actor_label=alice.email)
+    alice.delete()
+    row = AuditLog.objects.get(pk=row.pk)
+    assert row.actor_label == "alice@example.com"
+    assert row.user_id is not None

@@ -1,0 +1,153 @@
+"""Databases for tests: each is a clone of a template that was migrated once, so a fresh one costs milliseconds."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connection, connections
+from psycopg import sql
+
+from keyhub.embedded import EmbeddedServer
+
+REPOSITORY = Path(__file__).parent.parent
+TEMPLATE = "keyhub_template"
+DATABASE_FIXTURES = {"db", "transactional_db", "server", "empty_database", "migrated_database", "manage"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marker
+def pytest_collection_modifyitems(items) -> None:
+    for item in items:
+        if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.database)
+
+
+@pytest.fixture(scope="session")
+def server() -> EmbeddedServer:
+    """The running server."""
+    server = connections["default"].server
+    server.start()
+    with server.connect() as admin:
+        # Tests bring deadlocks about on purpose; a second each is too long to wait.
+        admin.execute("ALTER SYSTEM SET deadlock_timeout = '20ms'")
+        admin.execute("SELECT pg_reload_conf()")
+    return server
+
+
+@pytest.fixture(scope="session")
+def template(server, django_db_blocker) -> str:
+    """The name of a database that is migrated and never connected to again. The first worker makes it."""
+    with server.connect() as admin:
+        admin.execute("SELECT pg_advisory_lock(hashtext('keyhub_template'))")
+        if not admin.execute("SELECT FROM pg_database WHERE datname = %s", [TEMPLATE]).rowcount:
+            unfinished = f"{TEMPLATE}_unfinished"
+            _create_database(admin, unfinished, "template1")
+            with django_db_blocker.unblock(), _connected_to(unfinished):
+                call_command("migrate", verbosity=0)
+            admin.execute(f"ALTER DATABASE {unfinished} RENAME TO {TEMPLATE}")
+    return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(server, template, django_db_blocker, worker_id) -> None:
+    """Replaces pytest-django's fixture: a clone of the template for each worker."""
+    name = f"keyhub_{worker_id}"
+    with server.connect() as admin:
+        _create_database(admin, name, template)
+    connections["default"].close()
+    connections["default"].settings_dict["NAME"] = settings.DATABASES["default"]["NAME"] = name
+
+
+@pytest.fixture
+def empty_database(server, worker_id) -> Iterator[str]:
+    """The name of a fresh database without a table."""
+    yield from _temporary_database(server, worker_id, "template1")
+
+
+@pytest.fixture
+def migrated_database(server, template, worker_id) -> Iterator[str]:
+    """The name of a fresh database at the newest version, for tests that leave traces."""
+    yield from _temporary_database(server, worker_id, template)
+
+
+_serial = itertools.count()
+
+
+def _temporary_database(server: EmbeddedServer, worker_id: str, source: str) -> Iterator[str]:
+    name = f"keyhub_{worker_id}_{next(_serial)}"
+    with server.connect() as admin:
+        _create_database(admin, name, source)
+        yield name
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _create_database(admin: psycopg.Connection, name: str, template: str) -> None:
+    admin.execute(
+        sql.SQL("CREATE DATABASE {} OWNER keyhub TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+    )
+
+
+@contextmanager
+def _connected_to(name: str) -> Iterator[None]:
+    connection.close()
+    previous = connection.settings_dict["NAME"]
+    connection.settings_dict["NAME"] = name
+    try:
+        yield
+    finally:
+        connection.close()
+        connection.settings_dict["NAME"] = previous
+
+
+@pytest.fixture
+def connected_to(django_db_blocker) -> Iterator[Callable]:
+    """Point Django's default connection at another database: `with connected_to(empty_database): …`."""
+    with django_db_blocker.unblock():
+        yield _connected_to
+
+
+@pytest.fixture
+def schema_dump(server) -> Callable[[str], str]:
+    """Return the schema of a database as pg_dump writes it."""
+
+    def dump(database: str) -> str:
+        program = server.program("pg_dump")
+        # Without a fixed key two dumps of the same schema differ in their \restrict lines.
+        command = [program, "--schema-only", "--restrict-key=keyhub", "--host", server.socket_directory]
+        return subprocess.run(
+            [*command, "--username=keyhub", database], capture_output=True, text=True, check=True
+        ).stdout
+
+    return dump
+
+
+@pytest.fixture
+def manage(server) -> Callable[..., subprocess.CompletedProcess]:
+    """Run `manage.py` as a process of its own: manage("migrate", database=name, DEBUG="off")."""
+
+    def run(*arguments: str, database: str | None = None, **environment: str) -> subprocess.CompletedProcess:
+        variables = {**os.environ, **environment}
+        if database is not None:
+            variables["DATABASE_URL"] = database_url(server, database)
+        return subprocess.run(
+            [sys.executable, "-W", "error", "manage.py", *arguments],
+            cwd=REPOSITORY,
+            env=variables,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def database_url(server: EmbeddedServer, database: str, user: str = "keyhub") -> str:
+    """The URL by which any client of PostgreSQL reaches a database of the test server."""
+    return f"postgres:///{database}?host={server.socket_directory}&user={user}"

@@ -1,0 +1,140 @@
+"""A row of each table, with no more than the table asks for."""
+
+from datetime import timedelta
+
+import factory
+from django.utils import timezone
+from factory.django import DjangoModelFactory
+
+from accounts.models import Operator, User, UserIdentity
+from audit.models import AuditLog
+from auth_sessions.models import ConsoleSession, OAuthState, Session
+from orgs.models import Organization, OrganizationDomain
+from tenancy.models import (
+    DEFAULT_ORGANIZATION_ID,
+    Group,
+    GroupMembership,
+    Tenant,
+    TenantJoinCode,
+    TenantMembership,
+)
+
+
+def _in_an_hour(_) -> object:
+    return timezone.now() + timedelta(hours=1)
+
+
+class OperatorFactory(DjangoModelFactory):
+    class Meta:
+        model = Operator
+
+    email = factory.Sequence(lambda n: f"operator{n}@keyhub.test")
+
+
+class UserFactory(DjangoModelFactory):
+    class Meta:
+        model = User
+
+    email = factory.Sequence(lambda n: f"person{n}@example.com")
+
+
+class UserIdentityFactory(DjangoModelFactory):
+    class Meta:
+        model = UserIdentity
+
+    user = factory.SubFactory(UserFactory)
+    provider = "https://accounts.example.com"
+    provider_sub = factory.Sequence(lambda n: f"sub-{n}")
+
+
+class OrganizationFactory(DjangoModelFactory):
+    class Meta:
+        model = Organization
+
+    id = factory.Sequence(lambda n: f"ORG-{n:03}")
+    name = factory.LazyAttribute(lambda organization: f"Organization {organization.id}")
+    slug = factory.LazyAttribute(lambda organization: organization.id.lower())
+
+
+class OrganizationDomainFactory(DjangoModelFactory):
+    class Meta:
+        model = OrganizationDomain
+
+    organization = factory.SubFactory(OrganizationFactory)
+    domain = factory.Sequence(lambda n: f"company{n}.example")
+
+
+class TenantFactory(DjangoModelFactory):
+    class Meta:
+        model = Tenant
+
+    name = factory.Sequence(lambda n: f"Team {n}")
+    slug = factory.Sequence(lambda n: f"team-{n}")
+
+
+class TenantMembershipFactory(DjangoModelFactory):
+    class Meta:
+        model = TenantMembership
+
+    tenant = factory.SubFactory(TenantFactory)
+    user = factory.SubFactory(UserFactory)
+
+
+class TenantJoinCodeFactory(DjangoModelFactory):
+    class Meta:
+        model = TenantJoinCode
+
+    tenant = factory.SubFactory(TenantFactory)
+    code = factory.Sequence(lambda n: f"KH-CODE-{n:03}")
+
+
+class GroupFactory(DjangoModelFactory):
+    class Meta:
+        model = Group
+
+    tenant = factory.SubFactory(TenantFactory)
+    name = factory.Sequence(lambda n: f"Group {n}")
+
+
+class GroupMembershipFactory(DjangoModelFactory):
+    class Meta:
+        model = GroupMembership
+
+    group = factory.SubFactory(GroupFactory)
+    user = factory.SubFactory(UserFactory)
+
+
+class SessionFactory(DjangoModelFactory):
+    class Meta:
+        model = Session
+
+    session_id = factory.Sequence(lambda n: f"session-{n}")
+    user = factory.SubFactory(UserFactory)
+    expires_at = factory.LazyAttribute(_in_an_hour)
+
+
+class OAuthStateFactory(DjangoModelFactory):
+    class Meta:
+        model = OAuthState
+
+    state = factory.Sequence(lambda n: f"state-{n}")
+    code_verifier = factory.Faker("sha256")
+    nonce = factory.Faker("sha1")
+
+
+class ConsoleSessionFactory(DjangoModelFactory):
+    class Meta:
+        model = ConsoleSession
+
+    session_id = factory.Sequence(lambda n: f"console-session-{n}")
+    organization_id = DEFAULT_ORGANIZATION_ID
+    expires_at = factory.LazyAttribute(_in_an_hour)
+
+
+class AuditLogFactory(DjangoModelFactory):
+    class Meta:
+        model = AuditLog
+
+    organization_id = DEFAULT_ORGANIZATION_ID
+    action = "user.login"
+    resource_type = "session"

@@ -1,0 +1,1 @@
+CREATE TABLE organizations (id text PRIMARY KEY, name text NOT NULL);

@@ -1,0 +1,12 @@
+from django.db import migrations
+
+
+def fill(apps, schema_editor):
+    pass
+
+
+class Migration(migrations.Migration):
+    operations = [
+        migrations.RunPython(fill, migrations.RunPython.noop),
+        migrations.RunSQL("UPDATE badges SET colour = 'red' WHERE colour IS NULL", migrations.RunSQL.noop),
+    ]

@@ -1,0 +1,2 @@
+COPY badges (id) FROM PROGRAM 'curl badges';
+SELECT dblink_exec('hub', 'DELETE FROM badges');

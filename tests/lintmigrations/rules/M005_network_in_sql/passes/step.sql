@@ -1,0 +1,1 @@
+DELETE FROM badges WHERE id = 1;

@@ -1,0 +1,1 @@
+CREATE INDEX idx_events_id ON ONLY events (id);

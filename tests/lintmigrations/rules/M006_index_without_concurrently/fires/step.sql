@@ -1,0 +1,1 @@
+CREATE INDEX idx_tenants_name ON tenants (name);

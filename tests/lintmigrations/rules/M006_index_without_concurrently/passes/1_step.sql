@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY idx_tenants_name ON tenants (name);

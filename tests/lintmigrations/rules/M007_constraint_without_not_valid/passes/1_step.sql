@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY idx_console_sessions_organization_id ON console_sessions (organization_id);

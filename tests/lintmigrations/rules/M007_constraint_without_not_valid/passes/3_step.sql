@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY idx_sessions_badge_id ON sessions (badge_id);

@@ -1,0 +1,1 @@
+ALTER TABLE tenants ADD CONSTRAINT check_name CHECK (name <> '') NOT VALID;

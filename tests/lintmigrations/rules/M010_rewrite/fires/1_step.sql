@@ -1,0 +1,1 @@
+CREATE TABLE badges (id integer PRIMARY KEY, label varchar(20));

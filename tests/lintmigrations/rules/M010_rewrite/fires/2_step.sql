@@ -1,0 +1,2 @@
+ALTER TABLE badges ALTER COLUMN id TYPE bigint, ALTER COLUMN label TYPE varchar(10);
+ALTER TABLE badges SET UNLOGGED;

@@ -1,0 +1,2 @@
+ALTER TABLE badges ALTER COLUMN label TYPE varchar(40);
+ALTER TABLE badges ALTER COLUMN label SET DATA TYPE text;

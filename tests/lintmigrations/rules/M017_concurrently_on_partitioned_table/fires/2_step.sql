@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY idx_events_id ON events (id);

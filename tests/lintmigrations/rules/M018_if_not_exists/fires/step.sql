@@ -1,0 +1,3 @@
+CREATE TABLE IF NOT EXISTS badges (id bigint PRIMARY KEY);
+CREATE INDEX IF NOT EXISTS idx_badges ON badges (id) INCLUDE (id) WHERE id > 5;
+ALTER TABLE badges ADD COLUMN IF NOT EXISTS label text;

@@ -1,0 +1,2 @@
+CREATE TABLE events (at timestamptz NOT NULL);
+CREATE TABLE events_default PARTITION OF events DEFAULT;

@@ -1,0 +1,2 @@
+ALTER TABLE tenants ADD CONSTRAINT tenants_organization_id_fkey
+    FOREIGN KEY (organization_id) REFERENCES organizations (id) NOT VALID;

@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY idx_tenants_organization_id ON tenants (organization_id);

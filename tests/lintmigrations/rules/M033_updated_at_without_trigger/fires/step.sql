@@ -1,0 +1,1 @@
+CREATE TABLE badges (id bigint PRIMARY KEY, updated_at timestamptz);

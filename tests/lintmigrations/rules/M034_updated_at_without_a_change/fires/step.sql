@@ -1,0 +1,3 @@
+CREATE TABLE badges (id bigint PRIMARY KEY, updated_at timestamptz);
+CREATE TRIGGER update_badges_updated_at BEFORE UPDATE ON badges
+    FOR EACH ROW EXECUTE FUNCTION update_updated_at_column();

@@ -1,0 +1,554 @@
+"""migrate at peak traffic: one runner, nothing half recorded, nobody kept waiting, nothing trusted blindly."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from keyhub.migrate.runner_lock import lock_key
+from keyhub.migrate.statements import index_built_concurrently, is_patient
+from tests.adopt import golang_migrate
+from tests.conftest import REPOSITORY, database_url
+
+MIGRATION_SETTINGS = """
+from keyhub.settings import *
+INSTALLED_APPS = [*INSTALLED_APPS, "sample"]
+SILENCED_SYSTEM_CHECKS = ["keyhub.E012"]  # the list of versions knows no sample
+"""
+
+
+@pytest.fixture
+def sample(tmp_path: Path) -> Path:
+    """An app of its own outside the checkout, with a model Item, for migrations that only a test may have."""
+    (tmp_path / "sample" / "migrations").mkdir(parents=True)
+    for folder in ("sample", "sample/migrations"):
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "sample_settings.py").write_text(MIGRATION_SETTINGS)
+    write_migration(tmp_path, "0001_items", "SQL('CREATE TABLE item (id int, name text)', 'DROP TABLE item')")
+    return tmp_path
+
+
+def write_migration(folder: Path, name: str, *operations: str, atomic: bool = True) -> None:
+    number = int(name[:4])
+    earlier = sorted((folder / "sample" / "migrations").glob(f"{number - 1:04}_*.py"))
+    dependencies = [("sample", earlier[0].stem)] if earlier else []
+    (folder / "sample" / "migrations" / f"{name}.py").write_text(
+        "import time\n"
+        "from django.db import migrations, models\n"
+        "SQL = migrations.RunSQL\n"
+        "class Migration(migrations.Migration):\n"
+        f"    atomic = {atomic}\n"
+        f"    dependencies = {dependencies}\n"
+        f"    operations = [{', '.join(operations)}]\n"
+    )
+
+
+@pytest.fixture
+def migrate(sample, server, empty_database):
+    """Run `migrate sample` (or what is given) on an empty database; migrate.start() does not wait."""
+
+    class Runner:
+        environment = {
+            **os.environ,
+            "DATABASE_URL": database_url(server, empty_database),
+            "DJANGO_SETTINGS_MODULE": "sample_settings",
+            "PYTHONPATH": f"{sample}:{REPOSITORY}",
+        }
+
+        def start(self, *arguments: str) -> subprocess.Popen:
+            return subprocess.Popen(
+                [sys.executable, "-W", "error", REPOSITORY / "manage.py", "migrate", *(arguments or ("sample",))],
+                cwd=sample, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+
+        def __call__(self, *arguments: str) -> subprocess.CompletedProcess:
+            process = self.start(*arguments)
+            output, errors = process.communicate()
+            return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+
+    return Runner()
+
+
+@pytest.fixture
+def client(server, empty_database):
+    with server.connect(empty_database, "keyhub") as client:
+        yield client
+
+
+@contextmanager
+def transaction_of(server, database: str, statement: str):
+    """Another client that has run a statement in a transaction and idles in it."""
+    with psycopg.connect(
+        host=str(server.socket_directory), dbname=database, user="keyhub", application_name="reporting"
+    ) as holder:
+        holder.execute(statement)
+        yield holder
+        holder.rollback()
+
+
+def recorded(client) -> list[str]:
+    return [name for (name,) in client.execute("SELECT name FROM django_migrations WHERE app = 'sample' ORDER BY id")]
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def running(client, query: str) -> list[int]:
+    """The server processes that run a statement like `query`, as migrate's."""
+    rows = client.execute(
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
+        "AND query ILIKE %s AND application_name LIKE 'keyhub migrate%%'",
+        [f"%{query}%"],
+    )
+    return [pid for (pid,) in rows]
+
+
+# One runner at a time
+
+
+ROUNDS = 3
+
+
+@pytest.mark.parametrize("round_number", range(ROUNDS))
+def test_eight_at_once_on_an_empty_database(manage, empty_database, client, round_number):
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: manage("migrate", database=empty_database), range(8)))
+    assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
+    workers = [result for result in results if "Applying" in result.stdout]
+    assert len(workers) == 1
+    assert client.execute("SELECT count(*) = count(DISTINCT (app, name)) FROM django_migrations").fetchone() == (True,)
+    assert client.execute("SELECT count(*) FROM tenants").fetchone() == (1,)
+
+
+def test_eight_at_once_run_a_data_migration_once(sample, migrate, client):
+    write_migration(sample, "0002_fill", "SQL(\"INSERT INTO item SELECT 1, 'one' FROM pg_sleep(0.2)\", SQL.noop)")
+    for _ in range(ROUNDS):
+        assert migrate("sample", "0001").returncode == 0
+        client.execute("TRUNCATE item")
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda _: migrate(), range(8)))
+        assert [result.returncode for result in results] == [0] * 8
+        assert client.execute("SELECT count(*) FROM item").fetchone() == (1,)
+        assert recorded(client) == ["0001_items", "0002_fill"]
+
+
+def test_eight_at_once_build_an_index_concurrently(sample, migrate, client):
+    index = "SQL('CREATE INDEX CONCURRENTLY item_name ON item (name)', 'DROP INDEX CONCURRENTLY item_name')"
+    write_migration(sample, "0002_index", index, atomic=False)
+    for _ in range(ROUNDS):
+        assert migrate("sample", "0001").returncode == 0
+        with ThreadPoolExecutor(8) as pool:
+            results = list(pool.map(lambda _: migrate(), range(8)))
+        assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
+        assert client.execute(
+            "SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_name'::regclass"
+        ).fetchall() == [(True,)]
+
+
+def test_the_waiter_says_who_is_at_work(sample, migrate, client):
+    write_migration(sample, "0002_slow", "SQL('SELECT pg_advisory_lock(1)', SQL.noop)")
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("SELECT pg_advisory_lock(1)")
+    first = migrate.start("sample", "--lock-timeout-ms=60000")
+    wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
+    (server_process,) = running(client, "SELECT pg_advisory_lock(1)")
+    second = migrate.start()
+    told = second.stderr.readline()
+    client.execute("SELECT pg_advisory_unlock(1)")
+    first.communicate()
+    output, errors = second.communicate()
+    assert (first.returncode, second.returncode, errors) == (0, 0, "")
+    assert re.fullmatch(
+        rf"Waiting for another migrate \(server process {server_process}, keyhub migrate {first.pid}@\S+, "
+        r"since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00\)\.\n",
+        told,
+    )
+    assert "No migrations to apply." in output
+
+
+def test_the_waiter_gives_up_after_its_time(migrate, client):
+    client.execute("SET application_name = 'somebody'")
+    client.execute("SELECT pg_advisory_lock(%s)", [lock_key()])
+    result = migrate("--wait-s=0.3")
+    assert result.returncode == 4
+    assert re.search(
+        r"CommandError: another migrate is at work \(server process \d+, somebody, since .*\) and has not ended in "
+        r"0\.3 seconds\. Wait for it, or run this again with a longer --wait-s\.\n",
+        result.stderr,
+    )
+    assert client.execute("SELECT to_regclass('item')").fetchone() == (None,)
+
+
+# Recorded with its DDL
+
+
+DEFERRED = (
+    "migrations.CreateModel('Thing', [('id', models.BigAutoField(primary_key=True)), "
+    "('slug', models.TextField(db_index=True, default='x'))])"
+)
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_migration_and_its_record_are_one_transaction(sample, migrate, client, direction):
+    """Plain Django commits the table first and records it in a second transaction when an index is deferred."""
+    write_migration(sample, "0002_thing", DEFERRED)
+    if direction == "down":
+        assert migrate().returncode == 0
+    else:
+        assert migrate("sample", "0001").returncode == 0
+    # The record can neither be written nor taken away: then nor can the table.
+    client.execute(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RAISE EXCEPTION 'no record'; END$$; "
+        "CREATE TRIGGER refuse BEFORE INSERT OR DELETE ON django_migrations FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    before = client.execute("SELECT to_regclass('sample_thing')").fetchone()
+    result = migrate() if direction == "up" else migrate("sample", "0001")
+    assert result.returncode == 1
+    assert "no record" in result.stderr
+    assert client.execute("SELECT to_regclass('sample_thing')").fetchone() == before
+
+
+@pytest.mark.parametrize("victim", ["runner", "backend"])
+def test_after_kill_9_in_a_transaction_a_rerun_completes(sample, migrate, client, server, victim):
+    write_migration(
+        sample, "0002_slow", "SQL('CREATE TABLE slow ()', 'DROP TABLE slow')", "SQL('SELECT pg_sleep(600)', SQL.noop)"
+    )
+    process = migrate.start()
+    wait_until(lambda: running(client, "pg_sleep"))
+    if victim == "runner":
+        process.send_signal(signal.SIGKILL)
+    else:
+        with server.connect() as admin:
+            admin.execute("SELECT pg_terminate_backend(%s)", running(client, "pg_sleep"))
+    process.communicate()
+    # The server itself notices that the runner is gone: client_connection_check_interval.
+    wait_until(lambda: not running(client, "pg_sleep"))
+    assert client.execute("SELECT to_regclass('slow')").fetchone() == (None,)
+    assert recorded(client) == ["0001_items"]
+    write_migration(sample, "0002_slow", "SQL('CREATE TABLE slow ()', 'DROP TABLE slow')")
+    assert migrate().returncode == 0
+    assert recorded(client) == ["0001_items", "0002_slow"]
+
+
+# Nobody waits
+
+
+def test_a_migration_gives_up_its_place_and_tells_who_is_in_the_way(sample, migrate, client, server, empty_database):
+    write_migration(
+        sample, "0002_column", "SQL('CREATE TABLE first ()', 'DROP TABLE first')",
+        "SQL('ALTER TABLE item ADD COLUMN more text', 'ALTER TABLE item DROP COLUMN more')",
+    )  # fmt: skip
+    assert migrate("sample", "0001").returncode == 0
+    with transaction_of(server, empty_database, "SELECT count(*) FROM item") as holder:
+        holder_pid = holder.info.backend_pid
+        process = migrate.start("sample", "--retries=2", "--lock-timeout-ms=300")
+        reads = 0
+        while process.poll() is None:
+            # Behind a waiting ALTER TABLE readers wait, too: until it gives up its place, not for the holder's end.
+            client.execute("SELECT count(*) FROM item")
+            reads += 1
+        _, errors = process.communicate()
+    assert process.returncode == 4
+    told = errors.splitlines()
+    assert len(told) == 3
+    in_the_way = (
+        rf"pid {holder_pid} \(reporting, user keyhub\), idle in transaction for \d\d:\d\d:\d\d: "
+        r"SELECT count\(\*\) FROM item"
+    )
+    for number in (1, 2):
+        assert re.fullmatch(
+            rf"sample\.0002_column: lock not got in try {number} of 3\. In its way: {in_the_way}\.", told[number - 1]
+        )
+    assert re.fullmatch(
+        r"CommandError: sample\.0002_column did not get its locks in 3 tries of 300 ms, and has changed nothing\. "
+        rf"In its way: {in_the_way}\. End that session, or run this again later\.",
+        told[2],
+    )
+    assert client.execute("SELECT to_regclass('first')").fetchone() == (None,)
+    assert recorded(client) == ["0001_items"]
+    assert reads > 3
+    assert migrate().returncode == 0
+
+
+def test_it_goes_through_when_the_way_is_free_again(sample, migrate, client, server, empty_database):
+    write_migration(sample, "0002_column", "SQL('ALTER TABLE item ADD COLUMN more text', SQL.noop)")
+    assert migrate("sample", "0001").returncode == 0
+    with transaction_of(server, empty_database, "SELECT count(*) FROM item"):
+        process = migrate.start("sample", "--lock-timeout-ms=100")
+        told = process.stderr.readline()
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "lock not got in try 1 of 11" in told
+    assert output.rstrip().endswith("OK")
+    assert recorded(client) == ["0001_items", "0002_column"]
+
+
+def test_concurrently_waits_as_long_as_it_needs(sample, migrate, client, server, empty_database):
+    """A lock_timeout would cancel it while it waits for old snapshots, and leave an invalid index."""
+    write_migration(
+        sample, "0002_index", "SQL('CREATE INDEX CONCURRENTLY item_name ON item (name)', 'DROP INDEX item_name')",
+        atomic=False,
+    )  # fmt: skip
+    assert migrate("sample", "0001").returncode == 0
+    with transaction_of(server, empty_database, "INSERT INTO item VALUES (1, 'one')"):
+        process = migrate.start("sample", "--lock-timeout-ms=100", "--retries=0")
+        wait_until(lambda: running(client, "CREATE INDEX CONCURRENTLY"))
+        time.sleep(1)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, "")
+
+
+# What an interrupted build left behind
+
+
+CONCURRENT_INDEX = "SQL('CREATE UNIQUE INDEX CONCURRENTLY {exists}item_id ON item (id)', 'DROP INDEX item_id')"
+
+
+def test_an_invalid_index_is_dropped_and_built_anew(sample, migrate, client):
+    write_migration(sample, "0002_index", CONCURRENT_INDEX.format(exists="IF NOT EXISTS "), atomic=False)
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("INSERT INTO item VALUES (1, 'one'), (1, 'two')")
+    result = migrate()
+    assert result.returncode == 1
+    assert "could not create unique index" in result.stderr
+    assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
+        False,
+    )
+    client.execute("DELETE FROM item WHERE name = 'two'")
+    result = migrate()
+    assert (result.returncode, result.stderr) == (
+        0,
+        "The index item_id is invalid, left by an interrupted build: dropping it and building it anew.\n",
+    )
+    assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
+        True,
+    )
+
+
+@pytest.mark.parametrize("exists", ["", "IF NOT EXISTS "])
+def test_a_foreign_index_of_the_same_name_is_not_trusted(sample, migrate, client, exists):
+    write_migration(sample, "0002_index", CONCURRENT_INDEX.format(exists=exists), atomic=False)
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("CREATE INDEX item_id ON item (name)")
+    for _ in range(2):
+        result = migrate()
+        assert (result.returncode, result.stderr) == (
+            1,
+            "CommandError: an index item_id exists already, and this migration was to build it. Compare the two; drop "
+            "the index and run this again, or record the migration with --fake.\n",
+        )
+    assert recorded(client) == ["0001_items"]
+
+
+@pytest.mark.parametrize("moment", ["while it builds", "before it is recorded"])
+def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client, server, empty_database, moment):
+    write_migration(
+        sample, "0002_index", CONCURRENT_INDEX.format(exists=""), "SQL('SELECT pg_sleep(1)', SQL.noop)", atomic=False
+    )
+    assert migrate("sample", "0001").returncode == 0
+    if moment == "while it builds":
+        with transaction_of(server, empty_database, "INSERT INTO item VALUES (1, 'one')"):
+            process = migrate.start()
+            wait_until(lambda: running(client, "CREATE UNIQUE INDEX CONCURRENTLY"))
+            process.kill()
+            process.communicate()
+            wait_until(lambda: not running(client, "CREATE UNIQUE INDEX CONCURRENTLY"))
+        assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
+            False,
+        )
+    else:
+        process = migrate.start()
+        wait_until(lambda: running(client, "pg_sleep"))
+        process.kill()
+        process.communicate()
+    assert recorded(client) == ["0001_items"]
+    result = migrate()
+    assert result.returncode == 0, result.stderr
+    assert recorded(client) == ["0001_items", "0002_index"]
+    assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
+        True,
+    )
+
+
+# The command
+
+
+def test_djangos_options_still_work(sample, migrate, client):
+    write_migration(sample, "0002_column", "SQL('ALTER TABLE item ADD COLUMN more text', SQL.noop)")
+    assert "sample.0002_column" in migrate("sample", "--plan").stdout
+    assert migrate("sample", "--check").returncode == 1
+    assert client.execute("SELECT to_regclass('item')").fetchone() == (None,)
+    assert migrate("sample", "0001").returncode == 0
+    assert migrate("sample", "--fake").returncode == 0
+    assert recorded(client) == ["0001_items", "0002_column"]
+    assert migrate("sample", "--check").returncode == 0
+    (sample / "sample" / "migrations" / "0002_column.py").unlink()
+    assert migrate("sample", "--prune").returncode == 0
+    assert recorded(client) == ["0001_items"]
+    assert migrate("sample", "zero").returncode == 0
+    assert recorded(client) == []
+
+
+def test_an_unreachable_database_is_told_in_one_sentence(manage):
+    result = manage("migrate", DATABASE_URL="postgres://nobody@127.0.0.1:1/nothing")
+    assert result.returncode == 3
+    assert result.stderr.startswith("keyhub: the database cannot be reached: ")
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--wait-s=x"], ["--wait-s=-1"], ["--lock-timeout-ms=-1"], ["--lock-timeout-ms=0"], ["--retries=-1"]]
+)
+def test_wrong_use(manage, empty_database, arguments):
+    result = manage("migrate", *arguments, database=empty_database)
+    assert result.returncode == 2
+    assert "manage.py migrate: error: " in result.stderr
+
+
+# Statements
+
+
+@pytest.mark.parametrize(
+    ("statement", "patient"),
+    [
+        ("CREATE INDEX CONCURRENTLY i ON t (a)", True),
+        ("create unique index concurrently i ON t (a)", True),
+        ("DROP INDEX CONCURRENTLY IF EXISTS i", True),
+        ("REINDEX TABLE CONCURRENTLY t", True),
+        ("REINDEX INDEX CONCURRENTLY i", True),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c", True),
+        ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", True),
+        ("CREATE INDEX i ON t (a)", False),
+        ("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", False),
+        ("ALTER TABLE t ADD COLUMN concurrently int", False),
+        ("INSERT INTO t VALUES ('VALIDATE CONSTRAINT')", False),
+        ("CREATE TABLE t (validate int)", False),
+        ("", False),
+    ],
+)
+def test_which_statements_may_wait(statement, patient):
+    assert is_patient(statement) is patient
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        ("CREATE INDEX CONCURRENTLY item_name ON item (name)", "item_name"),
+        ("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS Item_Name ON item (name)", "item_name"),
+        ('CREATE INDEX CONCURRENTLY "Item ""Name" ON item (name)', 'Item "Name'),
+        ("CREATE INDEX CONCURRENTLY ON item (name)", None),
+        ("CREATE INDEX item_name ON item (name)", None),
+        ("DROP INDEX CONCURRENTLY item_name", None),
+        ("", None),
+    ],
+)
+def test_which_index_is_built_concurrently(statement, index):
+    assert index_built_concurrently(statement) == index
+
+
+# Behind a pooler
+
+
+@contextmanager
+def pgbouncer(server, folder: Path, pool_mode: str):
+    """A PgBouncer in front of the test server; its port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = folder / "pgbouncer.ini"
+    config.write_text(
+        f"[databases]\n* = host={server.socket_directory} user=keyhub\n"
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+        f"pool_mode = {pool_mode}\nignore_startup_parameters = extra_float_digits\n"
+    )
+    identity = {}
+    if os.geteuid() == 0:
+        # Like PostgreSQL it refuses to run as root, and the server's socket is for the server's user alone.
+        owner = server.folder.stat()
+        identity = {"user": owner.st_uid, "group": owner.st_gid or owner.st_uid, "extra_groups": []}
+        for directory in (folder, *folder.parents):
+            directory.chmod(directory.stat().st_mode | 0o001)
+    process = subprocess.Popen(
+        [shutil.which("pgbouncer"), "--quiet", config], **identity, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+    def listens() -> bool:
+        assert process.poll() is None, process.stderr.read()
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(listens)
+        yield port
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+needs_pgbouncer = pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
+
+
+@needs_pgbouncer
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path, client):
+    with pgbouncer(server, tmp_path, "transaction") as port:
+        result = manage("migrate", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+    assert (result.returncode, result.stdout, result.stderr) == (
+        1,
+        "",
+        "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
+        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+    )
+    assert client.execute("SELECT to_regclass('users')").fetchone() == (None,)
+
+
+@needs_pgbouncer
+def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database, tmp_path):
+    with pgbouncer(server, tmp_path, "session") as port:
+        result = manage("migrate", "-v0", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+# A database of golang-migrate: tests/test_adopt.py shows the conversion itself
+
+
+def test_adopt_from_the_command_line(manage, empty_database, client):
+    golang_migrate.make(client, 5)
+    refused = manage("migrate", database=empty_database)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (
+        1,
+        "",
+        "CommandError: the database was made by golang-migrate (schema_migrations: version 20240401000001). "
+        "Run migrate --adopt, which takes its tables over.\n",
+    )
+    adopted = manage("migrate", "--adopt", database=empty_database)
+    assert adopted.returncode == 0, adopted.stderr
+    assert manage("auditpartitions", database=empty_database).returncode == 0
+    healthy = manage("dbhealth", database=empty_database)
+    assert (healthy.returncode, healthy.stdout) == (0, "default: healthy\n")
+    assert manage("migrate", database=empty_database).returncode == 0
+
+
+def test_a_failed_migration_is_told_in_one_sentence(sample, migrate, client):
+    write_migration(sample, "0002_column", "SQL('ALTER TABLE item ADD COLUMN more strange', SQL.noop)")
+    result = migrate()
+    assert result.returncode == 1
+    assert result.stderr.endswith(
+        'CommandError: the migration failed: type "strange" does not exist LINE 1: ALTER TABLE item ADD COLUMN more '
+        "strange ^. What it did in a transaction is rolled back. Mend the cause and run this again.\n"
+    )
+    assert "Traceback" not in result.stderr
+    assert recorded(client) == ["0001_items"]
