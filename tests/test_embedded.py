@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import psutil
@@ -23,6 +24,8 @@ from keyhub.embedded import EmbeddedServer, EmbeddedServerError, as_root
 from keyhub.embedded.as_root import SYSTEM_USER
 
 pytestmark = pytest.mark.database  # again on the oldest PostgreSQL
+
+Value = TypeVar("Value")
 
 REPOSITORY = Path(__file__).parent.parent
 BIN_DIRECTORY = os.environ.get("KEYHUB_TEST_POSTGRES_BIN")
@@ -102,11 +105,12 @@ def owner_of_server() -> dict:
     return {"user": SYSTEM_USER, "group": SYSTEM_USER} if os.geteuid() == 0 else {}
 
 
-def wait_for(condition: Callable[[], bool], timeout_s: float = 30) -> None:
+def wait_for(condition: Callable[[], Value], timeout_s: float = 30) -> Value:
     deadline = time.monotonic() + timeout_s
-    while not condition():
+    while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.005)
+    return value
 
 
 def refusal(server: EmbeddedServer) -> str:
@@ -361,11 +365,19 @@ def test_killed_while_it_is_awaited(server):
     )
 
 
+def child_with_title(postmaster: psutil.Process, word: str) -> psutil.Process | None:
+    for child in postmaster.children():
+        with contextlib.suppress(psutil.Error):  # a backend that has just ended
+            if word in "".join(child.cmdline()):
+                return child
+    return None
+
+
 def test_started_while_a_shutdown_hangs(made_server, monkeypatch):
     monkeypatch.setattr(embedded, "STOP_TIMEOUT_S", 7)  # PostgreSQL's own "immediate" end takes 5
     made_server.start()
     postmaster = psutil.Process(postmaster_pid(made_server))
-    (checkpointer,) = (child for child in postmaster.children() if "checkpointer" in "".join(child.cmdline()))
+    checkpointer = wait_for(lambda: child_with_title(postmaster, "checkpointer"))
     checkpointer.suspend()
     postmaster.send_signal(signal.SIGINT)
     wait_for(lambda: "stopping" in (made_server.folder / "data/postmaster.pid").read_text())
