@@ -7,6 +7,5 @@ class AuditConfig(AppConfig):
 
     def ready(self) -> None:
         from audit import health
-        from keyhub import dbhealth
 
-        dbhealth.register(health.calendar)
+        health.register_checks()

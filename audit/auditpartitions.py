@@ -40,6 +40,13 @@ class Month:
     def of(cls, moment: datetime | date) -> "Month":
         return cls(moment.year, moment.month)
 
+    @classmethod
+    def of_bounds(cls, bounds: str) -> "Month | None":
+        """The month whose bounds these are, as pg_get_expr() prints them in UTC; None where they are no month's."""
+        start = re.match(r"FOR VALUES FROM \('(\d{4})-(\d\d)-01 ", bounds)
+        month = cls(int(start[1]), int(start[2])) if start else None
+        return month if month and month.bounds == bounds else None
+
     def plus(self, months: int) -> "Month":
         years, index = divmod(self.number - 1 + months, 12)
         return Month(self.year + years, index + 1)
@@ -91,10 +98,8 @@ def existing_months(connection: BaseDatabaseWrapper) -> set[Month]:
             "SELECT pg_get_expr(relpartbound, pg_class.oid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
             "WHERE inhparent = 'audit_logs'::regclass"
         )
-        bounds = {bound for (bound,) in cursor.fetchall()}
-    firsts = (re.match(r"FOR VALUES FROM \('(\d{4})-(\d\d)-01 ", bound) for bound in bounds)
-    months = {Month(int(first[1]), int(first[2])) for first in firsts if first}
-    return {month for month in months if month.bounds in bounds}
+        months = (Month.of_bounds(bounds) for (bounds,) in cursor.fetchall())
+        return {month for month in months if month is not None}
 
 
 def months_in_default(connection: BaseDatabaseWrapper) -> list[Month]:

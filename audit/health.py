@@ -2,57 +2,98 @@
 
 from collections.abc import Iterator
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-
 from audit import auditpartitions
-from keyhub.dbhealth import Finding, Severity
+from audit.auditpartitions import Month
+from keyhub.dbhealth import Examination, Finding, Phase, Severity, Skipped, register
+
+PARTITIONS = """
+    SELECT relname, pg_get_expr(relpartbound, pg_class.oid), pg_relation_size(pg_class.oid),
+        has_table_privilege(pg_class.oid, 'SELECT')
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = to_regclass('audit_logs') AND NOT inhdetachpending
+"""
+IN_DEFAULT = """
+    SELECT EXISTS (SELECT FROM audit_logs_default WHERE isfinite(created_at)),
+           EXISTS (SELECT FROM audit_logs_default WHERE NOT isfinite(created_at))
+"""
 
 
-def calendar(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
-    """Yield audit.H001 to H004: months without a partition, rows in DEFAULT, no DEFAULT, rows out of all time."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT to_regclass('audit_logs'), to_regclass('audit_logs_default')")
-        table, default_partition = cursor.fetchone()
-    if table is None:
+def months(examination: Examination) -> Iterator[Finding]:
+    """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months."""
+    partitions = {name: bounds for name, bounds, _, _ in examination.rows(PARTITIONS)}
+    if not partitions:
         return
-    wanted = auditpartitions.wanted_months(connection)
-    for month in sorted(set(wanted) - auditpartitions.existing_months(connection)):
-        soon = month in wanted[:2]
+    existing, odd = set(), []
+    for name, bounds in sorted(partitions.items()):
+        month = Month.of_bounds(bounds)
+        if month is not None:
+            existing.add(month)
+        elif bounds != "DEFAULT":
+            odd.append((name, bounds))
+    wanted = auditpartitions.wanted_months(examination.connection)
+    for month in sorted(set(wanted) - existing):
         yield Finding(
             "audit.H001",
-            Severity.CRITICAL if soon else Severity.WARNING,
+            Severity.CRITICAL if month in wanted[:2] else Severity.WARNING,
             month.partition,
             f"audit_logs has no partition for {month}",
             "manage.py auditpartitions",
         )
-    if default_partition is None:
+    between = _between(existing) - existing - set(wanted)
+    for month in sorted(between):
         yield Finding(
-            "audit.H003",
-            Severity.CRITICAL,
-            auditpartitions.DEFAULT_PARTITION,
-            "audit_logs has no DEFAULT partition: a row of a month without a partition is refused",
-            "CREATE TABLE audit_logs_default PARTITION OF audit_logs DEFAULT;",
-        )
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT EXISTS (SELECT FROM audit_logs_default WHERE isfinite(created_at)), "
-            "EXISTS (SELECT FROM audit_logs_default WHERE NOT isfinite(created_at))"
-        )
-        misplaced, timeless = cursor.fetchone()
-    if misplaced:
+            "audit.H003", Severity.WARNING, month.partition,
+            f"audit_logs has months before and after {month}, and none for it: its partition was detached or dropped",
+            f"attach it again, or restore it from a backup; if it had no rows:\n{_create(month)}",
+        )  # fmt: skip
+    for name, bounds in odd:
         yield Finding(
-            "audit.H002",
-            Severity.WARNING,
-            auditpartitions.DEFAULT_PARTITION,
-            "rows have landed in the DEFAULT partition instead of their month's",
-            "manage.py auditpartitions",
-        )
-    if timeless:
-        yield Finding(
-            "audit.H004",
-            Severity.WARNING,
-            auditpartitions.DEFAULT_PARTITION,
-            "rows have an infinite created_at, which belongs to no month",
-            "SELECT * FROM audit_logs_default WHERE NOT isfinite(created_at);",
-        )
+            "audit.H005", Severity.CRITICAL, name,
+            f"the partition does not begin and end with a UTC month: {bounds.removeprefix('FOR VALUES ')}",
+            f"-- Its rows go to the DEFAULT partition, and from there into their months.\n"
+            f"ALTER TABLE audit_logs DETACH PARTITION {name};\n"
+            f"INSERT INTO audit_logs SELECT * FROM {name};\nDROP TABLE {name};\nmanage.py auditpartitions",
+        )  # fmt: skip
+
+
+def _create(month: Month) -> str:
+    return f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};"
+
+
+def _between(months: set[Month]) -> set[Month]:
+    """All months from the first to the last one."""
+    if not months:
+        return set()
+    month, last = min(months), max(months)
+    result = set()
+    while month <= last:
+        result.add(month)
+        month = month.plus(1)
+    return result
+
+
+def rows_in_default(examination: Examination) -> Iterator[Finding | Skipped]:
+    """audit.H002 rows of a month, audit.H004 rows out of all time in the DEFAULT partition."""
+    default = [row for row in examination.rows(PARTITIONS) if row[1] == "DEFAULT"]
+    for name, _, size, readable in default:
+        if size == 0:
+            continue
+        if not readable:
+            yield examination.skipped("audit.H002", name)
+            continue
+        ((misplaced, timeless),) = examination.rows(IN_DEFAULT)
+        if misplaced:
+            yield Finding(
+                "audit.H002", Severity.WARNING, name,
+                "rows have landed in the DEFAULT partition instead of their month's", "manage.py auditpartitions",
+            )  # fmt: skip
+        if timeless:
+            yield Finding(
+                "audit.H004", Severity.WARNING, name, "rows have an infinite created_at, which belongs to no month",
+                "SELECT * FROM audit_logs_default WHERE NOT isfinite(created_at);",
+            )  # fmt: skip
+
+
+def register_checks() -> None:
+    register(months, ["audit.H001", "audit.H003", "audit.H005"], phases=[Phase.POST_MIGRATE])
+    register(rows_in_default, ["audit.H002", "audit.H004"])

@@ -1,53 +1,18 @@
-"""What in the live database is not as the code says: checks that apps register, run read-only, and their findings."""
+"""What in the live database is not as the code says, and how to mend it.
 
-import enum
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+examination      one read-only look at a database: what checks ask through
+records          Django's records of migrations
+catalogue        what a database is made of (catalogue.sql), and the committed file of it (catalogue_file)
+drift, mends     the two compared, and the SQL that makes them equal
+server           what endangers the database as a whole: sequences, transaction ids, locks, replication, settings
+data             what no constraint says of the rows
+allowances       findings that are let pass until a date
+report           what a run says, for people and for machines
 
-from django.db import connections, transaction
-from django.db.backends.base.base import BaseDatabaseWrapper
+An app registers the checks of what it knows itself, from its AppConfig.ready().
+"""
 
-STATEMENT_TIMEOUT_MS = 10_000
+from keyhub.dbhealth.examination import Check, Examination, Phase, register, run
+from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped
 
-
-class Severity(enum.StrEnum):
-    CRITICAL = "critical"
-    WARNING = "warning"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One difference: the object it is about, what is wrong with it, and the command or SQL that mends it."""
-
-    id: str
-    severity: Severity
-    object: str
-    problem: str
-    mend: str
-
-
-Check = Callable[[BaseDatabaseWrapper], Iterable[Finding]]
-_checks: list[Check] = []
-
-
-def register(check: Check) -> Check:
-    """Add a check to every run of dbhealth. An app calls it from its AppConfig.ready()."""
-    if check not in _checks:
-        _checks.append(check)
-    return check
-
-
-def run(database: str) -> list[Finding]:
-    """Run all checks on a database, named by its alias; return the findings, worst first.
-
-    The checks see one snapshot, in a read-only transaction with a statement_timeout.
-    Raises django.db.utils.DatabaseError where the database cannot be asked.
-    """
-    connection = connections[database]
-    with transaction.atomic(using=database):
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
-        findings = [finding for check in _checks for finding in check(connection)]
-    order = list(Severity)
-    return sorted(findings, key=lambda finding: (order.index(finding.severity), finding.id, finding.object))
+__all__ = ["Check", "Examination", "Finding", "Phase", "Report", "Severity", "Skipped", "register", "run"]

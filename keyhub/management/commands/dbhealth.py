@@ -1,14 +1,21 @@
-import dataclasses
-import json
+from datetime import UTC, datetime
+from pathlib import Path
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from keyhub import dbhealth
+from keyhub.dbhealth import allowances, catalogue_file, examination, report
+from keyhub.dbhealth.catalogue import CatalogueError
 from keyhub.dbversion.version_list import VersionListError
+from keyhub.lockledger.ledger import LedgerError
+from keyhub.migrate.runner_lock import PoolerError
 
 EXIT_FINDINGS = 1
+EXIT_USAGE = 2
 EXIT_NOT_CHECKED = 3
+ALLOW_LIST = settings.BASE_DIR / "dbhealth.toml"
 
 
 class Command(BaseCommand):
@@ -17,31 +24,63 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
-        parser.add_argument("--format", default="text", choices=("text", "json"))
+        parser.add_argument("--format", default="text", choices=("text", *report.FORMATS))
+        parser.add_argument(
+            "--fail-on", default="warning", choices=("critical", "warning"),
+            help="the least severity that makes the exit code 1 (default: %(default)s)",
+        )  # fmt: skip
+        parser.add_argument("--only", metavar="ID", action="append", default=[], help="this check alone; repeatable")
+        parser.add_argument("--skip", metavar="ID", action="append", default=[], help="not this check; repeatable")
+        parser.add_argument(
+            "--allow-list", metavar="FILE", type=Path,
+            help=f"findings that are let pass, in TOML (default: {ALLOW_LIST.name}, where there is one)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--phase", choices=tuple(dbhealth.Phase), help="the checks that matter right before or after migrate"
+        )
+        parser.add_argument("--data", action="store_true", help="also read the rows, for what no constraint says")
+        parser.add_argument(
+            "--write-catalogue", action="store_true",
+            help="write keyhub/catalogue.txt from the migrations, run in a scratch database, instead of checking",
+        )  # fmt: skip
 
-    def handle(self, *, database, format, **options):  # noqa: A002 the option's name
+    def handle(self, *, database, **options):
         try:
-            findings = dbhealth.run(database)
-        except (DatabaseError, VersionListError) as error:
+            if options["write_catalogue"]:
+                catalogue_file.write(database)
+                self.stdout.write(f"{catalogue_file.catalogue_path().name}: written")
+                return
+            selection = self._selection(options)
+            allowed = self._allowances(options["allow_list"])
+            result = dbhealth.run(database, selection)
+        except (CatalogueError, LedgerError, PoolerError, VersionListError) as error:
+            raise CommandError(str(error), returncode=EXIT_NOT_CHECKED) from error
+        except DatabaseError as error:
             reason = " ".join(str(error).split())
             raise CommandError(
                 f"the database {database!r} could not be checked: {reason}", returncode=EXIT_NOT_CHECKED
             ) from error
-        if format == "json":
-            self.stdout.write(
-                json.dumps({"database": database, "findings": [dataclasses.asdict(finding) for finding in findings]})
-            )
+        allowances.apply(result, allowed, datetime.now(UTC).date())
+        if options["format"] == "text":
+            self.stdout.write(report.text(result, self.style))
         else:
-            self._write_text(database, findings)
-        if findings:
+            self.stdout.write(report.FORMATS[options["format"]](result, examination.ids(selection)))
+        if result.fails(dbhealth.Severity(options["fail_on"])):
             raise SystemExit(EXIT_FINDINGS)
 
-    def _write_text(self, database: str, findings: list[dbhealth.Finding]) -> None:
-        for finding in findings:
-            style = self.style.ERROR if finding.severity is dbhealth.Severity.CRITICAL else self.style.WARNING
-            self.stdout.write(f"{style(finding.severity.upper())} {finding.id} {finding.object}: {finding.problem}")
-            self.stdout.write(f"    {finding.mend}")
-        if findings:
-            self.stdout.write(self.style.ERROR(f"{database}: {len(findings)} finding{'s' * (len(findings) > 1)}"))
-        else:
-            self.stdout.write(self.style.SUCCESS(f"{database}: healthy"))
+    def _selection(self, options) -> examination.Selection:
+        unknown = sorted({*options["only"], *options["skip"]} - examination.known_ids())
+        if unknown:
+            raise CommandError(
+                f"there is no check {unknown[0]}. docs/operations/dbhealth.md lists them.", returncode=EXIT_USAGE
+            )
+        phase = dbhealth.Phase(options["phase"]) if options["phase"] else None
+        return examination.Selection(frozenset(options["only"]), frozenset(options["skip"]), phase, options["data"])
+
+    def _allowances(self, path: Path | None) -> list[allowances.Allowance]:
+        if path is None and not ALLOW_LIST.exists():
+            return []
+        try:
+            return allowances.read(path or ALLOW_LIST, examination.known_ids())
+        except allowances.AllowListError as error:
+            raise CommandError(str(error), returncode=EXIT_USAGE) from error

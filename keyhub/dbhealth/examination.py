@@ -1,0 +1,170 @@
+"""One look at a database: a single snapshot, read-only, under a statement_timeout, through registered checks."""
+
+import enum
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from django.db import DatabaseError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.loader import MigrationLoader
+
+from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped
+
+STATEMENT_TIMEOUT_MS = 10_000
+LOCK_TIMEOUT_MS = 2_000
+QUERY_CANCELED = "57014"
+
+MigrationKey = tuple[str, str]
+
+
+class Phase(enum.StrEnum):
+    """Before migrate: what would make it fail or wait. After it: whether it did what the code says."""
+
+    PRE_MIGRATE = "pre-migrate"
+    POST_MIGRATE = "post-migrate"
+
+
+class Examination:
+    """What checks ask the database through."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, report: Report):
+        self.connection = connection
+        self.report = report
+
+    def rows(self, query: str, parameters: Sequence | dict | None = None) -> list[tuple]:
+        with self.connection.cursor() as cursor:
+            cursor.execute(query, parameters)
+            return cursor.fetchall()
+
+    def bounded_rows(self, query: str, timeout_ms: int) -> list[tuple] | None:
+        """The rows of a query that may take long; None where it took longer than the timeout."""
+        try:
+            with transaction.atomic(using=self.connection.alias):
+                return self.rows(f"SET LOCAL statement_timeout = {timeout_ms}; {query}")
+        except DatabaseError as error:
+            if getattr(error.__cause__, "sqlstate", None) != QUERY_CANCELED:
+                raise
+            return None
+
+    @cached_property
+    def role(self) -> str:
+        ((role,),) = self.rows("SELECT quote_ident(current_user)")
+        return role
+
+    @cached_property
+    def loader(self) -> MigrationLoader:
+        """The migrations of the code, without what the database says of them."""
+        return MigrationLoader(None, ignore_no_migrations=True)
+
+    @cached_property
+    def records(self) -> dict[MigrationKey, int] | None:
+        """How many times each migration is recorded as applied; None where that may not be read."""
+        ((exists, readable),) = self.rows(
+            "SELECT to_regclass('django_migrations') IS NOT NULL, "
+            "has_table_privilege(to_regclass('django_migrations'), 'SELECT')"
+        )
+        if not exists:
+            return {}
+        if not readable:
+            return None
+        return {
+            (app, name): count
+            for app, name, count in self.rows("SELECT app, name, count(*) FROM django_migrations GROUP BY app, name")
+        }
+
+    def lacks_select(self, table: str) -> bool:
+        """Whether the role may not read a table that exists."""
+        ((readable,),) = self.rows("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [table])
+        return readable is False
+
+    def skipped(self, id: str, table: str) -> Skipped:  # noqa: A002 as in Finding
+        """What to yield for a table that the role may not read."""
+        return Skipped(
+            id, table, f"the role {self.role} may not read it", f"GRANT SELECT ON {table} TO {self.role};"
+        )
+
+
+Check = Callable[[Examination], Iterable[Finding | Skipped]]
+
+
+@dataclass(frozen=True)
+class Registered:
+    check: Check
+    ids: tuple[str, ...]
+    phases: frozenset[Phase] = frozenset(Phase)
+    reads_rows: bool = False
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which checks of all: those of these ids, without those, of one phase; with or without those that read rows."""
+
+    only: frozenset[str] = frozenset()
+    skip: frozenset[str] = frozenset()
+    phase: Phase | None = None
+    data: bool = False
+
+    def wants(self, id: str) -> bool:  # noqa: A002 as in Finding
+        return (not self.only or id in self.only) and id not in self.skip
+
+    def wants_check(self, registered: Registered) -> bool:
+        return (
+            any(self.wants(id) for id in registered.ids)
+            and (self.phase is None or self.phase in registered.phases)
+            and (self.data or not registered.reads_rows or bool(self.only & set(registered.ids)))
+        )
+
+
+@dataclass
+class _Registry:
+    checks: list[Registered] = field(default_factory=list)
+
+
+_registry = _Registry()
+
+
+def register(check: Check, ids: Iterable[str], phases: Iterable[Phase] = Phase, reads_rows: bool = False) -> None:
+    """Add a check to every run of dbhealth, with the ids of all that it can yield.
+
+    One that `reads_rows` runs with --data alone.
+    """
+    _registry.checks = [known for known in _registry.checks if known.check is not check]
+    _registry.checks.append(Registered(check, tuple(ids), frozenset(phases), reads_rows))
+
+
+def known_ids() -> set[str]:
+    return {id for registered in _registry.checks for id in registered.ids}
+
+
+def ids(selection: Selection) -> list[str]:
+    """The ids that a run with this selection looks for."""
+    wanted = (registered for registered in _registry.checks if selection.wants_check(registered))
+    return sorted({id for registered in wanted for id in registered.ids if selection.wants(id)})
+
+
+def run(database: str, selection: Selection | None = None) -> Report:
+    """Run the checks on a database, named by its alias; the findings come worst first.
+
+    They see one snapshot, in a read-only transaction with a statement_timeout.
+    Raises django.db.utils.DatabaseError where the database cannot be asked.
+    """
+    selection = selection or Selection()
+    report = Report(database)
+    examination = Examination(connections[database], report)
+    with transaction.atomic(using=database):
+        with connections[database].cursor() as cursor:
+            cursor.execute(
+                "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; "
+                f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
+            )
+        for registered in _registry.checks:
+            if not selection.wants_check(registered):
+                continue
+            for result in registered.check(examination):
+                if selection.wants(result.id):
+                    (report.findings if isinstance(result, Finding) else report.skipped).append(result)
+    order = list(Severity)
+    # Stable: checks run in the order in which their mends can be run.
+    report.findings.sort(key=lambda finding: order.index(finding.severity))
+    return report
