@@ -12,7 +12,20 @@ report           what a run says, for people and for machines
 An app registers the checks of what it knows itself, from its AppConfig.ready().
 """
 
+from keyhub.dbhealth.data import DataRule, register_rules
 from keyhub.dbhealth.examination import Check, Examination, Phase, register, run
 from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped
 
-__all__ = ["Check", "Examination", "Finding", "Phase", "Report", "Severity", "Skipped", "register", "run"]
+__all__ = [
+    "Check",
+    "DataRule",
+    "Examination",
+    "Finding",
+    "Phase",
+    "Report",
+    "Severity",
+    "Skipped",
+    "register",
+    "register_rules",
+    "run",
+]

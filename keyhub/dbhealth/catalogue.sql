@@ -63,7 +63,7 @@ WITH schema AS MATERIALIZED (
         acldefault(CASE relkind WHEN 'S' THEN 's' ELSE 'r' END::"char", relowner), relowner
     FROM relation WHERE relacl IS NOT NULL
     UNION ALL
-    SELECT 'column', table_name || '.' || quote_ident(attname), attacl, '{}', relowner
+    SELECT 'column', table_name || '.' || quote_ident(attname), attacl, NULL, relowner
     FROM columns WHERE attacl IS NOT NULL
     UNION ALL
     SELECT CASE prokind WHEN 'p' THEN 'procedure' WHEN 'a' THEN 'aggregate' ELSE 'function' END,
@@ -87,7 +87,7 @@ WITH schema AS MATERIALIZED (
         || ' of ' || quote_ident(pg_get_userbyid(defaclrole))
         || coalesce(' in schema ' || quote_ident(pg_namespace.nspname), ''), defaclacl,
         CASE defaclnamespace WHEN 0 THEN acldefault(CASE defaclobjtype WHEN 'S' THEN 's' ELSE defaclobjtype END,
-                                                    defaclrole) ELSE '{}' END, defaclrole
+                                                    defaclrole) END, defaclrole
     FROM pg_default_acl LEFT JOIN pg_namespace ON pg_namespace.oid = defaclnamespace
 ), privilege AS (
     -- What each role has beyond, or lacks of, the default. Who may connect is not the schema's affair.

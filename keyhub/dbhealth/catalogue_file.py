@@ -12,7 +12,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.state import ProjectState
 
 from keyhub.dbhealth import catalogue
-from keyhub.dbhealth.catalogue import CatalogueError, CatalogueObject, Objects
+from keyhub.dbhealth.catalogue import CatalogueError, CatalogueObject, Key, Objects
 from keyhub.dbversion import version_list
 from keyhub.lockledger.scratch import scratch_database
 from keyhub.migrate.executor import LockPolicy, SafeMigrationExecutor
@@ -59,6 +59,11 @@ def unlisted(migrations: Iterable[tuple[str, str]]) -> list[str]:
     """Those of the code's migrations that the catalogue does not know. Raises CatalogueError."""
     listed = set(catalogue.text_of(steps_path()).splitlines())
     return sorted({".".join(key) for key in migrations} - listed)
+
+
+def makers() -> dict[Key, str]:
+    """Which migration makes an object, or gave it its last form. Raises CatalogueError."""
+    return {item.key: migration for migration, (added, _) in _read_steps().items() for item in added}
 
 
 def _read_steps() -> Steps:

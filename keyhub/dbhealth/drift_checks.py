@@ -68,26 +68,28 @@ def drift(examination: Examination) -> Iterator[Finding]:
         )  # fmt: skip
     found = compare(wanted, catalogue.read(examination.connection))
     mender = Mender(found)
+    makers = catalogue_file.makers() if examination.records is not None else {}
     for difference in found.differences:
+        maker = makers.get(difference.subject.key) if difference.expected is None else None
         yield Finding(
             _id(difference),
             _severity(difference),
             _object(difference),
-            _problem(difference),
-            mender.mend(difference),
+            f"{maker} makes it, and is not recorded as applied" if maker else _problem(difference),
+            _record(maker) if maker else mender.mend(difference),
             expected=difference.expected.line if difference.expected else None,
             found=difference.found.line if difference.found and not difference.old_name else difference.old_name,
         )
 
 
+def _record(migration: str) -> str:
+    app, _, name = migration.partition(".")
+    return f"look whether all of it is here; then manage.py migrate {app} {name} --fake"
+
+
 def _expected(examination: Examination) -> catalogue.Objects:
     records, nodes = examination.records, examination.loader.graph.nodes
-    if records is None:
-        examination.report.notes.append(
-            "which migrations are applied may not be read: drift is measured against the newest version"
-        )
-        return catalogue_file.read_newest()
-    if all(key in records for key in nodes):
+    if records is None or all(key in records for key in nodes):
         return catalogue_file.read_newest()
     examination.report.notes.append("drift is measured against the migrations that are applied")
     return catalogue_file.read_at(".".join(key) for key in records)

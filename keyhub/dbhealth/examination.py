@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
@@ -16,6 +16,15 @@ LOCK_TIMEOUT_MS = 2_000
 QUERY_CANCELED = "57014"
 
 MigrationKey = tuple[str, str]
+
+# Tables besides those of the runner itself.
+RECORDS_EXIST = """
+    SELECT to_regclass('django_migrations') IS NOT NULL,
+        has_table_privilege(to_regclass('django_migrations'), 'SELECT'),
+        EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+                AND relname NOT IN ('django_migrations', 'keyhub_migrations'))
+"""
+RECORDS = "SELECT app, name, count(*) FROM django_migrations GROUP BY app, name"
 
 
 class Phase(enum.StrEnum):
@@ -41,7 +50,12 @@ class Examination:
         """The rows of a query that may take long; None where it took longer than the timeout."""
         try:
             with transaction.atomic(using=self.connection.alias):
-                return self.rows(f"SET LOCAL statement_timeout = {timeout_ms}; {query}")
+                with self.connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
+                rows = self.rows(query)
+                with self.connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+                return rows
         except DatabaseError as error:
             if getattr(error.__cause__, "sqlstate", None) != QUERY_CANCELED:
                 raise
@@ -59,19 +73,24 @@ class Examination:
 
     @cached_property
     def records(self) -> dict[MigrationKey, int] | None:
-        """How many times each migration is recorded as applied; None where that may not be read."""
-        ((exists, readable),) = self.rows(
-            "SELECT to_regclass('django_migrations') IS NOT NULL, "
-            "has_table_privilege(to_regclass('django_migrations'), 'SELECT')"
-        )
-        if not exists:
-            return {}
-        if not readable:
+        """How many times each migration is recorded as applied; None where nothing tells, and the report says why."""
+        ((exists, readable, tables),) = self.rows(RECORDS_EXIST)
+        if exists and not readable:
+            self.report.notes.append("django_migrations may not be read: drift is measured against the newest version")
             return None
-        return {
-            (app, name): count
-            for app, name, count in self.rows("SELECT app, name, count(*) FROM django_migrations GROUP BY app, name")
-        }
+        try:
+            with transaction.atomic(using=self.connection.alias):
+                rows = self.rows(RECORDS) if exists else []
+        except ProgrammingError:
+            # One of its columns is gone: drift tells which.
+            rows = []
+        if not rows and tables:
+            self.report.notes.append(
+                "the tables are here, and django_migrations is gone, altered or empty: "
+                "drift is measured against the newest version"
+            )
+            return None
+        return {(app, name): count for app, name, count in rows}
 
     def lacks_select(self, table: str) -> bool:
         """Whether the role may not read a table that exists."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from django.apps import apps
-from django.db import router
+from django.db import ProgrammingError, router, transaction
 
 from keyhub.dbhealth.examination import Examination, Phase, register
 from keyhub.dbhealth.findings import Finding, Severity, Skipped
@@ -35,7 +35,14 @@ def applied(examination: Examination) -> Iterator[Finding | Skipped]:
     """keyhub.H005 unknown to the code, keyhub.H006 edited since, keyhub.H007 applied more than once."""
     records = examination.records
     if records is None:
-        yield examination.skipped("keyhub.H001", "django_migrations")
+        if examination.lacks_select("django_migrations"):
+            yield examination.skipped("keyhub.H001", "django_migrations")
+        else:
+            yield Finding(
+                "keyhub.H001", Severity.CRITICAL, "django_migrations",
+                "nothing is recorded as applied, although there are tables",
+                "restore django_migrations from a backup",
+            )  # fmt: skip
         return
     for key, count in sorted(records.items()):
         if count > 1:
@@ -57,11 +64,19 @@ def applied(examination: Examination) -> Iterator[Finding | Skipped]:
     if examination.lacks_select("keyhub_migrations"):
         yield examination.skipped("keyhub.H006", "keyhub_migrations")
         return
-    for key in version.edited():
+    for key in _edited(examination, version):
         yield Finding(
             "keyhub.H006", Severity.CRITICAL, ".".join(key), "the migration was edited after this database ran it",
             "take the edit back, and write a new migration for the change",
         )  # fmt: skip
+
+
+def _edited(examination: Examination, version: DatabaseVersion) -> list[tuple[str, str]]:
+    try:
+        with transaction.atomic(using=examination.connection.alias):
+            return version.edited()
+    except ProgrammingError:
+        return []  # a column of keyhub_migrations is gone: drift tells which
 
 
 def elsewhere(examination: Examination) -> Iterator[Finding]:

@@ -89,6 +89,7 @@ class SafeMigrationExecutor(MigrationExecutor):
                     )
 
     def migrate(self, targets, plan=None, state=None, fake=False, fake_initial=False):
+        self.recorder.ensure_schema()
         self.history.ensure_table()
         self.history.record_seen(self.loader.graph.nodes)
         if not plan:

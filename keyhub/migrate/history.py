@@ -20,6 +20,12 @@ TABLE = """
         PRIMARY KEY (app, name)
     )
 """
+# dbhealth needs both, and its role is as a rule a member of pg_monitor and no more.
+MONITORS_MAY_READ = """
+    SELECT has_table_privilege('pg_monitor', 'django_migrations', 'SELECT')
+       AND has_table_privilege('pg_monitor', 'keyhub_migrations', 'SELECT')
+"""
+LET_MONITORS_READ = "GRANT SELECT ON django_migrations, keyhub_migrations TO pg_monitor"
 
 
 class History:
@@ -27,8 +33,13 @@ class History:
         self.connection = connection
 
     def ensure_table(self) -> None:
+        """Make the table where it is missing, and let monitors read it and Django's, which must be there already."""
         if not self.exists():
             self._execute(TABLE)
+        with self.connection.cursor() as cursor:
+            cursor.execute(MONITORS_MAY_READ)
+            if not cursor.fetchone()[0]:
+                cursor.execute(LET_MONITORS_READ)
 
     def exists(self) -> bool:
         with self.connection.cursor() as cursor:

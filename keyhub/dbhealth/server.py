@@ -1,0 +1,265 @@
+"""What endangers the database as a whole: keyhub.H020 to H035, from one query (server.sql)."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from keyhub.dbhealth.examination import Examination, Phase, register
+from keyhub.dbhealth.findings import Finding, Severity, Skipped
+
+QUERY = (Path(__file__).parent / "server.sql").read_text(encoding="utf-8")
+MB, GB = 10**6, 10**9
+LIMITS = {
+    "long_transaction_s": 15 * 60,
+    "idle_in_transaction_s": 5 * 60,
+    "blocked_s": 10,
+    "lag_s": 60,
+    "lag_bytes": GB,
+    "slot_bytes": 4 * GB,
+    "dead_rows": 10_000,
+    "vacuum_h": 24,
+    "unused_days": 30,
+    "unused_bytes": 100 * MB,
+    "bloat_bytes": 100 * MB,
+    "bloat_factor": 2.5,
+}
+SEQUENCE_WARNING_PERCENT, SEQUENCE_CRITICAL_PERCENT = 70, 90
+# Of the 2**31 transactions after which the server stops taking writes: autovacuum begins at a tenth of them.
+IDS_WARNING, IDS_CRITICAL = 1_000_000_000, 1_600_000_000
+
+Facts = dict
+Results = Iterator[Finding | Skipped]
+# Settings by which a crash or a bad disk loses rows, and what each means.
+DANGERS = {
+    "fsync": (Severity.CRITICAL, "a crash of the machine corrupts the database", "on"),
+    "full_page_writes": (Severity.CRITICAL, "a crash of the machine can leave torn pages", "on"),
+    "zero_damaged_pages": (Severity.CRITICAL, "damaged pages are emptied in silence", "off"),
+    "ignore_checksum_failure": (Severity.CRITICAL, "damaged pages are served in silence", "off"),
+    "ignore_system_indexes": (Severity.WARNING, "every catalogue look-up scans its table", "off"),
+    "autovacuum": (Severity.CRITICAL, "dead rows pile up, and transaction ids run out", "on"),
+    "track_counts": (Severity.CRITICAL, "autovacuum does not know what to do", "on"),
+    "synchronous_commit": (Severity.WARNING, "a crash loses the last transactions that were said to be committed", "on"),
+}
+CHECKSUMS_OFF = "-- The server must be stopped for it: https://www.postgresql.org/docs/current/app-pgchecksums.html"
+
+
+def server(examination: Examination) -> Results:
+    """Look at sequences, transaction ids, sessions, replication, settings, upkeep and versions, in one query."""
+    for check, name, facts in examination.rows(QUERY, LIMITS):
+        facts = facts if isinstance(facts, dict) else json.loads(facts)
+        yield from HANDLERS[check](examination, name, facts)
+
+
+def _duration(seconds: int | float | None) -> str:
+    seconds = int(seconds or 0)
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def _size(count: int | float | None) -> str:
+    return f"{(count or 0) / GB:.1f} GB" if (count or 0) >= GB else f"{(count or 0) / MB:.0f} MB"
+
+
+def _terminate(pid: int) -> str:
+    return f"SELECT pg_terminate_backend({pid});"
+
+
+def _sequence(examination: Examination, name: str, facts: Facts) -> Results:
+    if not facts["readable"]:
+        yield Skipped(
+            "keyhub.H020", name, f"the role {examination.role} may not read the sequence",
+            f"GRANT SELECT ON SEQUENCE {name} TO {examination.role};",
+        )  # fmt: skip
+    elif (facts["used"] or 0) >= SEQUENCE_WARNING_PERCENT and not facts["cycles"]:
+        severity = Severity.CRITICAL if facts["used"] >= SEQUENCE_CRITICAL_PERCENT else Severity.WARNING
+        yield Finding(
+            "keyhub.H020", severity, name,
+            f"{facts['used']:.0f} % of the sequence are used up; at its end every INSERT into {facts['column']} fails",
+            f"a migration that makes {facts['column']} a bigint",
+        )  # fmt: skip
+
+
+def _transaction_ids(_: Examination, name: str, facts: Facts) -> Results:
+    if facts["age"] >= IDS_WARNING:
+        yield Finding(
+            "keyhub.H021", Severity.CRITICAL if facts["age"] >= IDS_CRITICAL else Severity.WARNING, name,
+            f"the oldest {facts['kind']} id is {facts['age']} old; near 2147483648 the server takes no writes any more",
+            "-- In that database, after ending its oldest transactions:\nVACUUM (FREEZE, SKIP_LOCKED);",
+        )  # fmt: skip
+
+
+def _long_transaction(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H022", Severity.WARNING, name,
+        f"its transaction has been open for {_duration(facts['seconds'])} ({facts['state']}): vacuum and migrations "
+        "wait for it",
+        _terminate(facts["pid"]),
+    )  # fmt: skip
+
+
+def _prepared(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H022", Severity.WARNING, name,
+        f"prepared by {facts['owner']} {_duration(facts['seconds'])} ago and never ended: it keeps its locks for ever",
+        f"ROLLBACK PREPARED {name};",
+    )  # fmt: skip
+
+
+def _idle(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H023", Severity.WARNING, name,
+        f"idle in a transaction for {_duration(facts['seconds'])}: it keeps its locks and does nothing",
+        _terminate(facts["pid"]),
+    )  # fmt: skip
+
+
+def _blocked(_: Examination, name: str, facts: Facts) -> Results:
+    blockers = facts["by"] or []
+    by = ", ".join(blocker["name"] or f"pid {blocker['pid']}" for blocker in blockers) or "a session that has just ended"
+    yield Finding(
+        "keyhub.H024", Severity.WARNING, name,
+        f"waiting for a lock for {_duration(facts['seconds'])}, held by {by}",
+        "\n".join(_terminate(blocker["pid"]) for blocker in blockers) or "nothing: it goes on by itself",
+    )  # fmt: skip
+
+
+def _lag(_: Examination, name: str, facts: Facts) -> Results:
+    behind = f"{_duration(facts['seconds'])} and {_size(facts['bytes'])}" if "bytes" in facts else _duration(facts["seconds"])
+    yield Finding(
+        "keyhub.H025", Severity.WARNING, name, f"the standby is {behind} behind",
+        "look at the standby's log, its disk and the network between the two",
+    )  # fmt: skip
+
+
+def _slot(_: Examination, name: str, facts: Facts) -> Results:
+    if facts["status"] == "lost":
+        problem = "the slot is lost: its consumer can never go on from it"
+    else:
+        problem = f"the slot holds {_size(facts['bytes'])} of WAL back" + ("" if facts["active"] else ", and nobody reads it")
+    severity = Severity.WARNING if facts["status"] in ("reserved", "extended") and facts["active"] else Severity.CRITICAL
+    yield Finding(
+        "keyhub.H026", severity, name, f"{problem}: WAL grows until the disk is full" if facts["status"] != "lost" else problem,
+        f"start its consumer again, or, if that is gone for good:\n"
+        f"SELECT pg_drop_replication_slot('{name}');",
+    )  # fmt: skip
+
+
+def _checksum_failures(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H027", Severity.CRITICAL, name,
+        f"{facts['failures']} pages did not have their checksum, the last one at {facts['last']}: the storage is failing",
+        "fail over to a standby, or restore a backup on another disk; pg_amcheck tells what is damaged",
+    )  # fmt: skip
+
+
+def _setting(_: Examination, name: str, facts: Facts) -> Results:
+    if name == "data_checksums":
+        yield Finding(
+            "keyhub.H028", Severity.NOTICE, name, "there are no checksums: a failing disk is not noticed", CHECKSUMS_OFF
+        )
+        return
+    severity, danger, right = DANGERS[name]
+    yield Finding(
+        "keyhub.H028", severity, name, f"{name} is {facts['value']}: {danger}",
+        f"ALTER SYSTEM SET {name} = {right};\nSELECT pg_reload_conf();",
+    )  # fmt: skip
+
+
+def _role_setting(_: Examination, name: str, facts: Facts) -> Results:
+    of = facts["of"]
+    sql = f"ALTER {of} RESET {name};"
+    if " IN DATABASE " in of:
+        role, _, database = of.partition(" IN DATABASE ")
+        sql = f"ALTER {role} IN DATABASE {database} RESET {name};"
+    yield Finding(
+        "keyhub.H028", Severity.WARNING if name == "search_path" else Severity.CRITICAL, name,
+        f"every session of {of or 'this server'} begins with {name} = {facts['value']}", sql,
+    )  # fmt: skip
+
+
+def _vacuum(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H029", Severity.WARNING, name,
+        f"{facts['dead']} dead rows beside {facts['live']} live ones, last vacuumed {facts['last'] or 'never'}",
+        f"VACUUM (ANALYZE) {name};",
+    )  # fmt: skip
+
+
+def _duplicate_index(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H030", Severity.WARNING, name, f"the index is the same as {facts['first']}: every write keeps both",
+        f"DROP INDEX CONCURRENTLY {name};",
+    )  # fmt: skip
+
+
+def _unused_index(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H031", Severity.NOTICE, name,
+        f"no query has used this index of {facts['table']} for {LIMITS['unused_days']} days ({_size(facts['bytes'])})",
+        "a migration that drops it, if no standby's queries use it either",
+    )  # fmt: skip
+
+
+def _foreign_key(_: Examination, name: str, facts: Facts) -> Results:
+    table = facts["table"]
+    yield Finding(
+        "keyhub.H032", Severity.WARNING, name,
+        f"no index begins with {facts['columns']}: each delete of a row that is referred to scans {table}",
+        f"CREATE INDEX CONCURRENTLY ON {table} ({facts['columns']});",
+    )  # fmt: skip
+
+
+def _bloat(examination: Examination, name: str, facts: Facts) -> Results:
+    if facts["least"] is None:
+        if not facts["readable"]:
+            yield examination.skipped("keyhub.H033", name)
+        return
+    yield Finding(
+        "keyhub.H033", Severity.NOTICE, name,
+        f"takes {_size(facts['bytes'])}, of which its rows need about {_size(facts['least'])} (an estimate)",
+        f"pg_repack, or in a quiet hour (it holds ACCESS EXCLUSIVE):\nVACUUM (FULL, ANALYZE) {name};",
+    )  # fmt: skip
+
+
+def _extension_version(_: Examination, name: str, facts: Facts) -> Results:
+    yield Finding(
+        "keyhub.H034", Severity.WARNING, name,
+        f"the extension is at version {facts['installed']}, and the server brings {facts['default']}",
+        f"ALTER EXTENSION {name} UPDATE;",
+    )  # fmt: skip
+
+
+def _collation_version(_: Examination, name: str, facts: Facts) -> Results:
+    what = facts["kind"].upper()
+    yield Finding(
+        "keyhub.H035", Severity.CRITICAL, name,
+        f"its indexes were built by version {facts['recorded']} of the collation, and the system has {facts['actual']}: "
+        "they may not find rows, nor keep duplicates out",
+        (f"REINDEX DATABASE CONCURRENTLY {name};\n" if what == "DATABASE" else "-- REINDEX what uses it, then:\n")
+        + f"ALTER {what} {name} REFRESH {'COLLATION ' if what == 'DATABASE' else ''}VERSION;",
+    )  # fmt: skip
+
+
+HANDLERS: dict[str, Callable[[Examination, str, Facts], Results]] = {
+    "sequence": _sequence,
+    "transaction ids": _transaction_ids,
+    "long transaction": _long_transaction,
+    "prepared transaction": _prepared,
+    "idle in transaction": _idle,
+    "blocked": _blocked,
+    "replication lag": _lag,
+    "replay lag": _lag,
+    "slot": _slot,
+    "checksum failures": _checksum_failures,
+    "setting": _setting,
+    "role setting": _role_setting,
+    "vacuum": _vacuum,
+    "duplicate index": _duplicate_index,
+    "unused index": _unused_index,
+    "foreign key without index": _foreign_key,
+    "bloat": _bloat,
+    "extension version": _extension_version,
+    "collation version": _collation_version,
+}
+register(server, [f"keyhub.H{number:03}" for number in range(20, 36)], phases=[Phase.PRE_MIGRATE])

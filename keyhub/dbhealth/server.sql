@@ -1,0 +1,168 @@
+-- What endangers the database as a whole: one row per thing worth a look, as check, object, and what was read of it.
+-- Needs pg_monitor to see the sessions of others: https://www.postgresql.org/docs/current/predefined-roles.html
+WITH session AS MATERIALIZED (
+    SELECT pid, usename, application_name, state, xact_start, state_change, query_start, wait_event_type, query,
+        format('pid %%s (%%s, %%s)', pid, coalesce(usename, 'unknown'), coalesce(nullif(application_name, ''), 'unnamed'))
+            AS name,
+        extract(epoch FROM statement_timestamp() - xact_start) AS transaction_s,
+        extract(epoch FROM statement_timestamp() - state_change) AS state_s,
+        extract(epoch FROM statement_timestamp() - query_start) AS query_s
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+), tables AS MATERIALIZED (
+    SELECT pg_class.oid, relname, quote_ident(relname) AS name, reltuples, relpages, reloptions
+    FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'm')
+), indexes AS MATERIALIZED (
+    SELECT indexrelid, indrelid, quote_ident(class.relname) AS name, indkey::text AS keys, indclass, indcollation,
+        indoption, indnkeyatts, indisunique, pg_get_expr(indexprs, indrelid) AS expressions,
+        pg_get_expr(indpred, indrelid) AS predicate, class.relam,
+        EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) AS of_constraint,
+        EXISTS (SELECT FROM pg_inherits WHERE inhrelid = indexrelid) AS of_parent
+    FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid
+    WHERE class.relnamespace = current_schema()::regnamespace AND indisvalid
+)
+SELECT 'sequence' AS check, quote_ident(sequence.relname) AS object, jsonb_build_object(
+    'readable', has_sequence_privilege(sequence.oid, 'SELECT') OR has_sequence_privilege(sequence.oid, 'USAGE'),
+    'used', CASE WHEN has_sequence_privilege(sequence.oid, 'SELECT') OR has_sequence_privilege(sequence.oid, 'USAGE')
+        THEN round(100.0 * pg_sequence_last_value(sequence.oid) / CASE WHEN seqincrement > 0 THEN seqmax ELSE seqmin END)
+        END,
+    'cycles', seqcycle,
+    'column', (SELECT refobjid::regclass || '.' || quote_ident(attname)
+               FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
+               WHERE classid = 'pg_class'::regclass AND objid = sequence.oid AND deptype IN ('a', 'i')
+                 AND refclassid = 'pg_class'::regclass)) AS facts
+FROM pg_class AS sequence JOIN pg_sequence ON seqrelid = sequence.oid
+WHERE sequence.relnamespace = current_schema()::regnamespace
+
+UNION ALL
+SELECT 'transaction ids', quote_ident(datname), jsonb_build_object('age', age(datfrozenxid), 'kind', 'transaction')
+FROM pg_database
+UNION ALL
+SELECT 'transaction ids', quote_ident(datname), jsonb_build_object('age', mxid_age(datminmxid), 'kind', 'multixact')
+FROM pg_database
+
+UNION ALL
+SELECT 'long transaction', name, jsonb_build_object('seconds', transaction_s::bigint, 'pid', pid, 'state', state)
+FROM session
+WHERE transaction_s > %(long_transaction_s)s
+  AND NOT (state LIKE 'idle in transaction%%' AND state_s > %(idle_in_transaction_s)s)
+UNION ALL
+SELECT 'prepared transaction', quote_literal(gid), jsonb_build_object(
+    'seconds', extract(epoch FROM statement_timestamp() - prepared)::bigint, 'owner', owner)
+FROM pg_prepared_xacts
+WHERE database = current_database() AND statement_timestamp() - prepared > make_interval(secs => %(long_transaction_s)s)
+UNION ALL
+SELECT 'idle in transaction', name, jsonb_build_object('seconds', state_s::bigint, 'pid', pid)
+FROM session WHERE state LIKE 'idle in transaction%%' AND state_s > %(idle_in_transaction_s)s
+UNION ALL
+SELECT 'blocked', session.name, jsonb_build_object('seconds', session.query_s::bigint, 'pid', session.pid, 'by',
+    (SELECT jsonb_agg(jsonb_build_object('pid', blocking, 'name', blocker.name)) FROM
+     unnest(pg_blocking_pids(session.pid)) AS blocking LEFT JOIN session AS blocker ON blocker.pid = blocking))
+FROM session WHERE wait_event_type = 'Lock' AND query_s > %(blocked_s)s
+
+UNION ALL
+SELECT 'replication lag', coalesce(nullif(application_name, ''), host(client_addr), pid::text), jsonb_build_object(
+    'seconds', extract(epoch FROM replay_lag)::bigint, 'bytes', pg_wal_lsn_diff(sent_lsn, replay_lsn), 'state', state)
+FROM pg_stat_replication
+WHERE NOT pg_is_in_recovery()
+  AND (replay_lag > make_interval(secs => %(lag_s)s) OR pg_wal_lsn_diff(sent_lsn, replay_lsn) > %(lag_bytes)s)
+UNION ALL
+SELECT 'replay lag', 'this standby', jsonb_build_object(
+    'seconds', extract(epoch FROM statement_timestamp() - pg_last_xact_replay_timestamp())::bigint)
+WHERE pg_is_in_recovery() AND pg_last_wal_receive_lsn() IS DISTINCT FROM pg_last_wal_replay_lsn()
+  AND statement_timestamp() - pg_last_xact_replay_timestamp() > make_interval(secs => %(lag_s)s)
+UNION ALL
+SELECT 'slot', quote_ident(slot_name), jsonb_build_object('active', active, 'status', wal_status, 'bytes', retained)
+FROM pg_replication_slots CROSS JOIN LATERAL (
+    SELECT pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
+                           restart_lsn) AS retained) AS wal
+WHERE NOT temporary AND (wal_status IN ('unreserved', 'lost') OR retained > %(slot_bytes)s)
+
+UNION ALL
+SELECT 'checksum failures', coalesce(quote_ident(datname), 'shared catalogues'),
+    jsonb_build_object('failures', checksum_failures, 'last', checksum_last_failure)
+FROM pg_stat_database WHERE checksum_failures > 0
+
+UNION ALL
+SELECT 'setting', name, jsonb_build_object('value', setting, 'source', source)
+FROM pg_settings
+WHERE (name IN ('fsync', 'full_page_writes', 'autovacuum', 'track_counts', 'data_checksums') AND setting = 'off')
+   OR (name IN ('zero_damaged_pages', 'ignore_checksum_failure', 'ignore_system_indexes') AND setting = 'on')
+   OR (name = 'synchronous_commit' AND setting = 'off')
+UNION ALL
+SELECT 'role setting', split_part(setting, '=', 1), jsonb_build_object('value', split_part(setting, '=', 2), 'of',
+    concat_ws(' ', CASE WHEN setrole <> 0 THEN 'ROLE ' || quote_ident(pg_get_userbyid(setrole)) END,
+              CASE WHEN setdatabase <> 0 THEN
+                  CASE WHEN setrole <> 0 THEN 'IN ' ELSE '' END || 'DATABASE ' || quote_ident(current_database()) END))
+FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
+WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+  AND split_part(setting, '=', 1) IN ('session_replication_role', 'default_transaction_read_only', 'search_path',
+      'fsync', 'full_page_writes', 'synchronous_commit', 'zero_damaged_pages', 'ignore_checksum_failure', 'row_security')
+  AND setting NOT IN ('session_replication_role=origin', 'default_transaction_read_only=off', 'synchronous_commit=on')
+
+UNION ALL
+SELECT 'vacuum', tables.name, jsonb_build_object('dead', n_dead_tup, 'live', n_live_tup,
+    'last', greatest(last_vacuum, last_autovacuum))
+FROM pg_stat_all_tables JOIN tables ON tables.oid = relid
+WHERE n_dead_tup > %(dead_rows)s AND n_dead_tup > 0.4 * n_live_tup
+  AND coalesce(greatest(last_vacuum, last_autovacuum), '-infinity')
+      < statement_timestamp() - make_interval(hours => %(vacuum_h)s)
+
+UNION ALL
+SELECT 'duplicate index', later.name, jsonb_build_object('first', earlier.name, 'table', later.indrelid::regclass)
+FROM indexes AS later JOIN indexes AS earlier
+    ON earlier.indrelid = later.indrelid AND earlier.indexrelid <> later.indexrelid AND earlier.keys = later.keys
+    AND earlier.indclass = later.indclass AND earlier.indcollation = later.indcollation
+    AND earlier.indoption = later.indoption AND earlier.relam = later.relam AND earlier.indnkeyatts = later.indnkeyatts
+    AND earlier.expressions IS NOT DISTINCT FROM later.expressions
+    AND earlier.predicate IS NOT DISTINCT FROM later.predicate
+-- The one to drop: no constraint's, no unique one beside another that is none, and of two alike the later one.
+WHERE NOT later.of_constraint AND NOT later.of_parent AND (NOT later.indisunique OR earlier.indisunique)
+  AND (earlier.of_constraint OR (earlier.indisunique AND NOT later.indisunique)
+       OR (earlier.indisunique = later.indisunique AND earlier.indexrelid < later.indexrelid))
+UNION ALL
+SELECT 'unused index', quote_ident(stat.indexrelname),
+    jsonb_build_object('table', relid::regclass, 'bytes', pg_relation_size(stat.indexrelid))
+FROM pg_stat_user_indexes AS stat JOIN pg_index USING (indexrelid)
+JOIN pg_stat_database ON pg_stat_database.datname = current_database()
+WHERE stat.schemaname = current_schema() AND idx_scan = 0 AND NOT indisunique
+  AND coalesce(stats_reset, '-infinity') < statement_timestamp() - make_interval(days => %(unused_days)s)
+  AND pg_relation_size(stat.indexrelid) > %(unused_bytes)s
+UNION ALL
+SELECT 'foreign key without index', conrelid::regclass || '.' || quote_ident(conname), jsonb_build_object(
+    'table', conrelid::regclass, 'columns', (SELECT string_agg(quote_ident(attname), ', ' ORDER BY place)
+        FROM unnest(conkey) WITH ORDINALITY AS key (attnum, place)
+        JOIN pg_attribute USING (attnum) WHERE attrelid = conrelid))
+FROM pg_constraint
+WHERE contype = 'f' AND conparentid = 0 AND connamespace = current_schema()::regnamespace
+  AND NOT EXISTS (
+    SELECT FROM pg_index
+    WHERE indrelid = conrelid AND indisvalid AND indnkeyatts >= cardinality(conkey)
+      AND conkey @> (indkey::int2[])[0:cardinality(conkey) - 1] AND conkey <@ (indkey::int2[])[0:cardinality(conkey) - 1]
+      -- A partial index serves where it leaves out NULL alone.
+      AND (indpred IS NULL OR pg_get_expr(indpred, indrelid) ~ '^\(*\w+ IS NOT NULL\)*$'))
+
+UNION ALL
+SELECT 'bloat', tables.name, jsonb_build_object('readable', has_table_privilege(tables.oid, 'SELECT'),
+    'bytes', relpages * block.size, 'least', round(reltuples * (28 + width.bytes)))
+FROM tables CROSS JOIN (SELECT current_setting('block_size')::bigint AS size) AS block
+LEFT JOIN LATERAL (
+    SELECT sum((1 - null_frac) * avg_width) AS bytes FROM pg_stats
+    WHERE schemaname = current_schema() AND tablename = tables.relname AND NOT inherited) AS width ON true
+WHERE relpages * block.size > %(bloat_bytes)s AND reltuples > 0
+  AND (width.bytes IS NULL OR relpages * block.size > %(bloat_factor)s * reltuples * (28 + width.bytes))
+
+UNION ALL
+SELECT 'extension version', quote_ident(extname), jsonb_build_object('installed', extversion, 'default', default_version)
+FROM pg_extension JOIN pg_available_extensions ON name = extname WHERE extversion <> default_version
+UNION ALL
+SELECT 'collation version', quote_ident(datname), jsonb_build_object('kind', 'database', 'recorded', datcollversion,
+    'actual', pg_database_collation_actual_version(oid))
+FROM pg_database
+WHERE datname = current_database() AND datcollversion <> pg_database_collation_actual_version(oid)
+UNION ALL
+SELECT 'collation version', used.oid::regcollation::text, jsonb_build_object('kind', 'collation',
+    'recorded', collversion, 'actual', pg_collation_actual_version(used.oid))
+FROM pg_collation AS used
+WHERE collversion <> pg_collation_actual_version(used.oid)
+  AND EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_collation'::regclass AND refobjid = used.oid)
