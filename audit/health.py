@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from audit import auditpartitions
 from audit.auditpartitions import Month
-from keyhub.dbhealth import Examination, Finding, Phase, Severity, Skipped, register
+from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, register
 
 PARTITIONS = """
     SELECT relname, pg_get_expr(relpartbound, pg_class.oid), pg_relation_size(pg_class.oid),
@@ -72,14 +72,14 @@ def _between(months: set[Month]) -> set[Month]:
     return result
 
 
-def rows_in_default(examination: Examination) -> Iterator[Finding | Skipped]:
+def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:
     """audit.H002 rows of a month, audit.H004 rows out of all time in the DEFAULT partition."""
     default = [row for row in examination.rows(PARTITIONS) if row[1] == "DEFAULT"]
     for name, _, size, readable in default:
         if size == 0:
             continue
         if not readable:
-            yield examination.skipped("audit.H002", name)
+            yield Unreadable("audit.H002", name)
             continue
         ((misplaced, timeless),) = examination.rows(IN_DEFAULT)
         if misplaced:

@@ -6,7 +6,7 @@ class TenancyConfig(AppConfig):
     verbose_name = "Tenancy"
 
     def ready(self) -> None:
-        from tenancy import health
         from keyhub.dbhealth import register_rules
+        from tenancy import health
 
         register_rules(health.rules())

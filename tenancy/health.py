@@ -31,8 +31,8 @@ RULES = [
         "tenancy.H003",
         "groups",
         "their parent belongs to another tenant, or is not there",
-        "SELECT groups.* FROM {table} AS groups WHERE parent_group_id IS NOT NULL AND NOT EXISTS (SELECT FROM groups AS "
-        "parent WHERE parent.id = groups.parent_group_id AND parent.tenant_id = groups.tenant_id)",
+        "SELECT groups.* FROM {table} AS groups WHERE parent_group_id IS NOT NULL AND NOT EXISTS (SELECT "
+        "FROM groups AS parent WHERE parent.id = groups.parent_group_id AND parent.tenant_id = groups.tenant_id)",
     ),
     DataRule(
         "tenancy.H004",

@@ -14,7 +14,7 @@ An app registers the checks of what it knows itself, from its AppConfig.ready().
 
 from keyhub.dbhealth.data import DataRule, register_rules
 from keyhub.dbhealth.examination import Check, Examination, Phase, register, run
-from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped
+from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped, Unreadable
 
 __all__ = [
     "Check",
@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "Severity",
     "Skipped",
+    "Unreadable",
     "register",
     "register_rules",
     "run",

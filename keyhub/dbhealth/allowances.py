@@ -1,10 +1,10 @@
 """The allow-list: findings that are let pass, each with a reason and until a date.
 
-    [[allow]]
-    id = "keyhub.H015"
-    object = "table users to metabase"
-    reason = "the data team reads it until the export runs (ticket 1234)"
-    expires = 2027-03-31
+[[allow]]
+id = "keyhub.H015"
+object = "table users to metabase"
+reason = "the data team reads it until the export runs (ticket 1234)"
+expires = 2027-03-31
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from keyhub.dbhealth.examination import Examination, register
-from keyhub.dbhealth.findings import Finding, Severity, Skipped
+from keyhub.dbhealth.findings import Finding, Severity, Skipped, Unreadable
 
 TIMEOUT_MS = 5_000
 SAMPLED_ABOVE_ROWS = 1_000_000
@@ -41,7 +41,7 @@ def register_rules(rules: Iterable[DataRule]) -> None:
         register(lambda examination, rule=rule: _broken(examination, rule, rule.table), [rule.id], reads_rows=True)
 
 
-def _broken(examination: Examination, rule: DataRule, object_name: str) -> Iterator[Finding | Skipped]:
+def _broken(examination: Examination, rule: DataRule, object_name: str) -> Iterator[Finding | Skipped | Unreadable]:
     tables = [rule.table, *rule.others]
     state = examination.rows(
         "SELECT name, to_regclass(name) IS NOT NULL, has_table_privilege(to_regclass(name), 'SELECT'), "
@@ -54,7 +54,7 @@ def _broken(examination: Examination, rule: DataRule, object_name: str) -> Itera
     unreadable = [name for name, _, readable, _ in state if not readable]
     if unreadable:
         for name in unreadable:
-            yield examination.skipped(rule.id, name)
+            yield Unreadable(rule.id, name)
         return
     rows = next(count for name, _, _, count in state if name == rule.table)
     source, sampled = rule.table, ""
@@ -76,9 +76,11 @@ def _broken(examination: Examination, rule: DataRule, object_name: str) -> Itera
 
 FOREIGN_KEYS = """
     SELECT quote_ident(child.relname), quote_ident(conname), quote_ident(parent.relname),
-        (SELECT array_agg(quote_ident(attname) ORDER BY place) FROM unnest(conkey) WITH ORDINALITY AS key (attnum, place)
+        (SELECT array_agg(quote_ident(attname) ORDER BY place)
+         FROM unnest(conkey) WITH ORDINALITY AS key (attnum, place)
          JOIN pg_attribute USING (attnum) WHERE attrelid = conrelid),
-        (SELECT array_agg(quote_ident(attname) ORDER BY place) FROM unnest(confkey) WITH ORDINALITY AS key (attnum, place)
+        (SELECT array_agg(quote_ident(attname) ORDER BY place)
+         FROM unnest(confkey) WITH ORDINALITY AS key (attnum, place)
          JOIN pg_attribute USING (attnum) WHERE attrelid = confrelid)
     FROM pg_constraint JOIN pg_class AS child ON child.oid = conrelid JOIN pg_class AS parent ON parent.oid = confrelid
     WHERE contype = 'f' AND conparentid = 0 AND connamespace = current_schema()::regnamespace
@@ -86,7 +88,7 @@ FOREIGN_KEYS = """
 """
 
 
-def orphans(examination: Examination) -> Iterator[Finding | Skipped]:
+def orphans(examination: Examination) -> Iterator[Finding | Skipped | Unreadable]:
     """keyhub.H040: rows that refer to none, behind a key that says it is valid (its triggers were off for a while)."""
     for table, constraint, parent, columns, parent_columns in examination.rows(FOREIGN_KEYS):
         pairs = zip(columns, parent_columns, strict=True)

@@ -1,4 +1,4 @@
-"""The live catalogue against the committed one: what is missing, what differs, what nobody ordered, what has been renamed.
+"""The live catalogue against the committed one: what is missing, differs, was never ordered, or bears another name.
 
 A difference that follows from another one, such as the columns of a missing table, is told with that one.
 """
@@ -92,9 +92,8 @@ def _tables_renamed_back(file: Objects, live: Catalogue) -> tuple[Catalogue, lis
     for kind, content in (("table", _columns), ("function", _definition)):
         missing = [item for item in expected.values() if item.kind == kind and item.key not in live.objects]
         extra = [item for item in live.objects.values() if item.kind == kind and item.key not in expected]
-        for item, other in _pairs(
-            missing, extra, lambda i, of=content: of(expected, i), lambda i, of=content: of(live.objects, i)
-        ):
+        wanted = [(content(expected, item), item) for item in missing]
+        for item, other in _pairs(wanted, [(content(live.objects, item), item) for item in extra]):
             old, new = other.name.split("(")[0], item.name.split("(")[0]
             live = _replacing(live, old, new, lambda _: True)
             differences.append(Difference(item, live.objects.get(item.key, other), old_name=old))
@@ -144,13 +143,10 @@ def _renamed_back(expected: Objects, live: Catalogue) -> tuple[Catalogue, list[D
         extra = [item for item in live.objects.values() if item.kind == kind and item.key not in expected]
         tables = {item.table for item in missing}
         for table in sorted(tables):
-            pairs = _pairs(
-                [item for item in missing if item.table == table and ("table", "", table) in live.objects or not table],
-                [item for item in extra if item.table == table],
-                _facts,
-                _facts,
-            )
-            for item, other in pairs:
+            if table and ("table", "", table) not in live.objects:
+                continue
+            wanted = [(_facts(item), item) for item in missing if item.table == table]
+            for item, other in _pairs(wanted, [(_facts(item), item) for item in extra if item.table == table]):
                 old, new = other.name, item.name
 
                 def concerns(i: CatalogueObject, table=table, old=old, kind=kind) -> bool:
@@ -169,18 +165,15 @@ def _facts(item: CatalogueObject) -> object:
     return tuple(sorted(item.facts.items()))
 
 
-def _pairs(missing, extra, content: Callable, live_content: Callable) -> Iterator[tuple]:
-    """Pair what is missing with what is too much, where only one of each is made of the same."""
-    of_extra: dict[object, list] = {}
-    for item in extra:
-        of_extra.setdefault(live_content(item), []).append(item)
-    of_missing: dict[object, list] = {}
-    for item in missing:
-        of_missing.setdefault(content(item), []).append(item)
-    for same, items in of_missing.items():
-        others = of_extra.get(same, [])
-        if same is not None and len(items) == 1 and len(others) == 1:
-            yield items[0], others[0]
+def _pairs(missing: list[tuple], extra: list[tuple]) -> Iterator[tuple[CatalogueObject, CatalogueObject]]:
+    """Pair what is missing with what is too much, where only one of each is made of the same; each is (what of, it)."""
+    by_content: dict[object, tuple[list, list]] = {}
+    for side, items in enumerate((missing, extra)):
+        for content, item in items:
+            by_content.setdefault(content, ([], []))[side].append(item)
+    for content, (wanted, found) in by_content.items():
+        if content is not None and len(wanted) == len(found) == 1:
+            yield wanted[0], found[0]
 
 
 def _replacing(

@@ -40,7 +40,11 @@ HARMLESS_EXTRAS = {"table", "view", "matview", "foreign-table", "type", "statist
 HARMLESS_FACTS = {"options", "storage", "compression", "statistics", "clustered", "tablespace"}
 # What a fact means to those who use the database, where its words alone do not tell.
 MEANINGS = {
-    ("index", "valid", "no"): "the index is invalid: queries do not use it, and a unique one does not keep duplicates out",
+    (
+        "index",
+        "valid",
+        "no",
+    ): "the index is invalid: queries do not use it, and a unique one does not keep duplicates out",
     ("index", "ready", "no"): "the index is not ready: new rows are not in it",
     ("constraint", "validated", "no"): "the constraint is not validated: rows from before it may break it",
     ("constraint", "enforced", "no"): "the constraint is not enforced: rows may break it",

@@ -9,7 +9,7 @@ from django.db import DatabaseError, ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
-from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped
+from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped, Unreadable
 
 STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 2_000
@@ -97,14 +97,9 @@ class Examination:
         ((readable,),) = self.rows("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [table])
         return readable is False
 
-    def skipped(self, id: str, table: str) -> Skipped:  # noqa: A002 as in Finding
-        """What to yield for a table that the role may not read."""
-        return Skipped(
-            id, table, f"the role {self.role} may not read it", f"GRANT SELECT ON {table} TO {self.role};"
-        )
 
-
-Check = Callable[[Examination], Iterable[Finding | Skipped]]
+Result = Finding | Skipped | Unreadable
+Check = Callable[[Examination], Iterable[Result]]
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ class Selection:
 
     def wants_check(self, registered: Registered) -> bool:
         return (
-            any(self.wants(id) for id in registered.ids)
+            any(map(self.wants, registered.ids))
             and (self.phase is None or self.phase in registered.phases)
             and (self.data or not registered.reads_rows or bool(self.only & set(registered.ids)))
         )
@@ -153,13 +148,13 @@ def register(check: Check, ids: Iterable[str], phases: Iterable[Phase] = Phase, 
 
 
 def known_ids() -> set[str]:
-    return {id for registered in _registry.checks for id in registered.ids}
+    return {check_id for registered in _registry.checks for check_id in registered.ids}
 
 
 def ids(selection: Selection) -> list[str]:
     """The ids that a run with this selection looks for."""
     wanted = (registered for registered in _registry.checks if selection.wants_check(registered))
-    return sorted({id for registered in wanted for id in registered.ids if selection.wants(id)})
+    return sorted({check_id for registered in wanted for check_id in filter(selection.wants, registered.ids)})
 
 
 def run(database: str, selection: Selection | None = None) -> Report:
@@ -177,12 +172,13 @@ def run(database: str, selection: Selection | None = None) -> Report:
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; "
                 f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
             )
-        for registered in _registry.checks:
-            if not selection.wants_check(registered):
-                continue
-            for result in registered.check(examination):
-                if selection.wants(result.id):
-                    (report.findings if isinstance(result, Finding) else report.skipped).append(result)
+        wanted = [registered.check for registered in _registry.checks if selection.wants_check(registered)]
+        results = [result for check in wanted for result in check(examination) if selection.wants(result.id)]
+        report.findings = [result for result in results if isinstance(result, Finding)]
+        report.skipped = [result for result in results if isinstance(result, Skipped)]
+        unreadable = [result for result in results if isinstance(result, Unreadable)]
+        if unreadable:
+            report.add_unreadable(unreadable, examination.role)
     order = list(Severity)
     # Stable: checks run in the order in which their mends can be run.
     report.findings.sort(key=lambda finding: order.index(finding.severity))

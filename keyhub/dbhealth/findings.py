@@ -30,12 +30,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A check that could not look at an object: why, and what lets it look, such as the missing GRANT."""
+    """A check that could not look: at what, why, and what lets it look, such as the missing GRANT."""
 
     id: str
     object: str
     reason: str
     mend: str
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A table, or a sequence, that the role may not read; a report has those of one check in one line."""
+
+    id: str
+    object: str
+    is_sequence: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,17 @@ class Report:
     skipped: list[Skipped] = field(default_factory=list)
     allowed: list[Allowed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def add_unreadable(self, unreadable: list[Unreadable], role: str) -> None:
+        """Put what may not be read among the skipped checks, with the GRANT that each lacks."""
+        of_check: dict[tuple[str, bool], dict[str, None]] = {}
+        for item in unreadable:
+            of_check.setdefault((item.id, item.is_sequence), {})[item.object] = None
+        for (id, is_sequence), objects in of_check.items():  # noqa: A001 as in Finding
+            names = ", ".join(objects)
+            them = "it" if len(objects) == 1 else "them"
+            grant = f"GRANT SELECT ON {'SEQUENCE ' if is_sequence else ''}{names} TO {role};"
+            self.skipped.append(Skipped(id, names, f"the role {role} may not read {them}", grant))
 
     def fails(self, fail_on: Severity) -> bool:
         """Whether there is a finding at that severity or above it."""

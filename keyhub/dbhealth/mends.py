@@ -48,9 +48,7 @@ class Mender:
             return self._create_table(expected)
         if expected is None:
             return [f"-- Keep its rows elsewhere first.\nDROP TABLE {found.name};"]
-        return [
-            statement for fact in difference.changed for statement in self._table_fact(fact, expected, found.facts)
-        ]
+        return [statement for fact in difference.changed for statement in self._table_fact(fact, expected, found.facts)]
 
     def _create_table(self, table: CatalogueObject) -> list[str]:
         if parent := table.facts.get("partition of"):
@@ -98,7 +96,9 @@ class Mender:
                 force = "FORCE" if wanted and "forced" in wanted else "NO FORCE"
                 return [f"{alter} {enable} ROW LEVEL SECURITY, {force} ROW LEVEL SECURITY;"]
             case "tablespace":
-                return [f"-- Rewrites the table under ACCESS EXCLUSIVE.\n{alter} SET TABLESPACE {wanted or 'pg_default'};"]
+                return [
+                    f"-- Rewrites the table under ACCESS EXCLUSIVE.\n{alter} SET TABLESPACE {wanted or 'pg_default'};"
+                ]
             case "access method":
                 return [f"-- Rewrites the table under ACCESS EXCLUSIVE.\n{alter} SET ACCESS METHOD {wanted or 'heap'};"]
             case "inherits":
@@ -117,7 +117,9 @@ class Mender:
             return [f"ALTER TABLE {found['partition of']} DETACH PARTITION {name};"] if fact == "partition of" else []
         attach = f"ALTER TABLE {parent} ATTACH PARTITION {name} {bound};"
         if "detach pending" in found:
-            return [f"ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE;", attach] if fact == "detach pending" else []
+            return (
+                [f"ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE;", attach] if fact == "detach pending" else []
+            )
         if "partition of" not in found:
             return [attach] if fact == "partition of" else []
         return [f"ALTER TABLE {parent} DETACH PARTITION {name};", attach]
@@ -177,7 +179,9 @@ class Mender:
         match fact:
             case "type" | "collation":
                 kind = expected.facts["type"]
-                collation = f' COLLATE {expected.facts.get("collation", _DEFAULT_COLLATION)}' if fact == "collation" else ""
+                collation = (
+                    f" COLLATE {expected.facts.get('collation', _DEFAULT_COLLATION)}" if fact == "collation" else ""
+                )
                 return [
                     "-- May rewrite the table, and holds ACCESS EXCLUSIVE meanwhile: in a quiet hour.\n"
                     f"{alter} TYPE {kind}{collation} USING {expected.name}::{kind};"
@@ -438,7 +442,7 @@ class Mender:
             definition = expected.facts["definition"]
             if definition.startswith("CONSTRAINT "):
                 drop = [f"DROP TRIGGER {expected.name} ON {expected.table};"] if found else []
-                statements += [*drop, f"CREATE CONSTRAINT TRIGGER {expected.name} {definition[len('CONSTRAINT '):]};"]
+                statements += [*drop, f"CREATE CONSTRAINT TRIGGER {expected.name} {definition[len('CONSTRAINT ') :]};"]
             else:
                 statements.append(f"CREATE OR REPLACE TRIGGER {expected.name} {definition};")
         wanted = expected.facts.get("enabled")
@@ -596,7 +600,8 @@ class Mender:
             privilege, target = f"{privilege} ({column})", f"TABLE {table}"
         elif kind == "database":
             target = f"DATABASE {self.live.database}"
-        return f"{verb} {privilege} ON {target} {preposition} {grantee}{' WITH GRANT OPTION' * (option and verb == 'GRANT')};"
+        ending = " WITH GRANT OPTION" if option and verb == "GRANT" else ""
+        return f"{verb} {privilege} ON {target} {preposition} {grantee}{ending};"
 
 
 _DEFAULT_COLLATION = 'pg_catalog."default"'

@@ -6,7 +6,7 @@ from django.apps import apps
 from django.db import ProgrammingError, router, transaction
 
 from keyhub.dbhealth.examination import Examination, Phase, register
-from keyhub.dbhealth.findings import Finding, Severity, Skipped
+from keyhub.dbhealth.findings import Finding, Severity, Unreadable
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion
 
@@ -31,12 +31,12 @@ def _in_order(examination: Examination) -> list[tuple[str, str]]:
     return [key for key in listed if key in nodes] + sorted(set(nodes) - set(listed))
 
 
-def applied(examination: Examination) -> Iterator[Finding | Skipped]:
+def applied(examination: Examination) -> Iterator[Finding | Unreadable]:
     """keyhub.H005 unknown to the code, keyhub.H006 edited since, keyhub.H007 applied more than once."""
     records = examination.records
     if records is None:
         if examination.lacks_select("django_migrations"):
-            yield examination.skipped("keyhub.H001", "django_migrations")
+            yield Unreadable("keyhub.H001", "django_migrations")
         else:
             yield Finding(
                 "keyhub.H001", Severity.CRITICAL, "django_migrations",
@@ -62,7 +62,7 @@ def applied(examination: Examination) -> Iterator[Finding | Skipped]:
             "deploy the code that has it, or take it back with that code",
         )  # fmt: skip
     if examination.lacks_select("keyhub_migrations"):
-        yield examination.skipped("keyhub.H006", "keyhub_migrations")
+        yield Unreadable("keyhub.H006", "keyhub_migrations")
         return
     for key in _edited(examination, version):
         yield Finding(

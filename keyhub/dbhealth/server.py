@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from keyhub.dbhealth.examination import Examination, Phase, register
-from keyhub.dbhealth.findings import Finding, Severity, Skipped
+from keyhub.dbhealth.findings import Finding, Severity, Unreadable
 
 QUERY = (Path(__file__).parent / "server.sql").read_text(encoding="utf-8")
 MB, GB = 10**6, 10**9
@@ -28,7 +28,7 @@ SEQUENCE_WARNING_PERCENT, SEQUENCE_CRITICAL_PERCENT = 70, 90
 IDS_WARNING, IDS_CRITICAL = 1_000_000_000, 1_600_000_000
 
 Facts = dict
-Results = Iterator[Finding | Skipped]
+Results = Iterator[Finding | Unreadable]
 # Settings by which a crash or a bad disk loses rows, and what each means.
 DANGERS = {
     "fsync": (Severity.CRITICAL, "a crash of the machine corrupts the database", "on"),
@@ -38,7 +38,11 @@ DANGERS = {
     "ignore_system_indexes": (Severity.WARNING, "every catalogue look-up scans its table", "off"),
     "autovacuum": (Severity.CRITICAL, "dead rows pile up, and transaction ids run out", "on"),
     "track_counts": (Severity.CRITICAL, "autovacuum does not know what to do", "on"),
-    "synchronous_commit": (Severity.WARNING, "a crash loses the last transactions that were said to be committed", "on"),
+    "synchronous_commit": (
+        Severity.WARNING,
+        "a crash loses the last transactions that were said to be committed",
+        "on",
+    ),
 }
 CHECKSUMS_OFF = "-- The server must be stopped for it: https://www.postgresql.org/docs/current/app-pgchecksums.html"
 
@@ -47,7 +51,7 @@ def server(examination: Examination) -> Results:
     """Look at sequences, transaction ids, sessions, replication, settings, upkeep and versions, in one query."""
     for check, name, facts in examination.rows(QUERY, LIMITS):
         facts = facts if isinstance(facts, dict) else json.loads(facts)
-        yield from HANDLERS[check](examination, name, facts)
+        yield from HANDLERS[check](name, facts)
 
 
 def _duration(seconds: int | float | None) -> str:
@@ -65,12 +69,9 @@ def _terminate(pid: int) -> str:
     return f"SELECT pg_terminate_backend({pid});"
 
 
-def _sequence(examination: Examination, name: str, facts: Facts) -> Results:
+def _sequence(name: str, facts: Facts) -> Results:
     if not facts["readable"]:
-        yield Skipped(
-            "keyhub.H020", name, f"the role {examination.role} may not read the sequence",
-            f"GRANT SELECT ON SEQUENCE {name} TO {examination.role};",
-        )  # fmt: skip
+        yield Unreadable("keyhub.H020", name, is_sequence=True)
     elif (facts["used"] or 0) >= SEQUENCE_WARNING_PERCENT and not facts["cycles"]:
         severity = Severity.CRITICAL if facts["used"] >= SEQUENCE_CRITICAL_PERCENT else Severity.WARNING
         yield Finding(
@@ -80,7 +81,7 @@ def _sequence(examination: Examination, name: str, facts: Facts) -> Results:
         )  # fmt: skip
 
 
-def _transaction_ids(_: Examination, name: str, facts: Facts) -> Results:
+def _transaction_ids(name: str, facts: Facts) -> Results:
     if facts["age"] >= IDS_WARNING:
         yield Finding(
             "keyhub.H021", Severity.CRITICAL if facts["age"] >= IDS_CRITICAL else Severity.WARNING, name,
@@ -89,7 +90,7 @@ def _transaction_ids(_: Examination, name: str, facts: Facts) -> Results:
         )  # fmt: skip
 
 
-def _long_transaction(_: Examination, name: str, facts: Facts) -> Results:
+def _long_transaction(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H022", Severity.WARNING, name,
         f"its transaction has been open for {_duration(facts['seconds'])} ({facts['state']}): vacuum and migrations "
@@ -98,7 +99,7 @@ def _long_transaction(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _prepared(_: Examination, name: str, facts: Facts) -> Results:
+def _prepared(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H022", Severity.WARNING, name,
         f"prepared by {facts['owner']} {_duration(facts['seconds'])} ago and never ended: it keeps its locks for ever",
@@ -106,7 +107,7 @@ def _prepared(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _idle(_: Examination, name: str, facts: Facts) -> Results:
+def _idle(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H023", Severity.WARNING, name,
         f"idle in a transaction for {_duration(facts['seconds'])}: it keeps its locks and does nothing",
@@ -114,9 +115,11 @@ def _idle(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _blocked(_: Examination, name: str, facts: Facts) -> Results:
+def _blocked(name: str, facts: Facts) -> Results:
     blockers = facts["by"] or []
-    by = ", ".join(blocker["name"] or f"pid {blocker['pid']}" for blocker in blockers) or "a session that has just ended"
+    by = (
+        ", ".join(blocker["name"] or f"pid {blocker['pid']}" for blocker in blockers) or "a session that has just ended"
+    )
     yield Finding(
         "keyhub.H024", Severity.WARNING, name,
         f"waiting for a lock for {_duration(facts['seconds'])}, held by {by}",
@@ -124,36 +127,44 @@ def _blocked(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _lag(_: Examination, name: str, facts: Facts) -> Results:
-    behind = f"{_duration(facts['seconds'])} and {_size(facts['bytes'])}" if "bytes" in facts else _duration(facts["seconds"])
+def _lag(name: str, facts: Facts) -> Results:
+    behind = (
+        f"{_duration(facts['seconds'])} and {_size(facts['bytes'])}"
+        if "bytes" in facts
+        else _duration(facts["seconds"])
+    )
     yield Finding(
         "keyhub.H025", Severity.WARNING, name, f"the standby is {behind} behind",
         "look at the standby's log, its disk and the network between the two",
     )  # fmt: skip
 
 
-def _slot(_: Examination, name: str, facts: Facts) -> Results:
+def _slot(name: str, facts: Facts) -> Results:
     if facts["status"] == "lost":
         problem = "the slot is lost: its consumer can never go on from it"
     else:
-        problem = f"the slot holds {_size(facts['bytes'])} of WAL back" + ("" if facts["active"] else ", and nobody reads it")
-    severity = Severity.WARNING if facts["status"] in ("reserved", "extended") and facts["active"] else Severity.CRITICAL
+        problem = f"the slot holds {_size(facts['bytes'])} of WAL back" + (
+            "" if facts["active"] else ", and nobody reads it"
+        )
+    severity = (
+        Severity.WARNING if facts["status"] in ("reserved", "extended") and facts["active"] else Severity.CRITICAL
+    )
     yield Finding(
-        "keyhub.H026", severity, name, f"{problem}: WAL grows until the disk is full" if facts["status"] != "lost" else problem,
+        "keyhub.H026", severity, name, problem,
         f"start its consumer again, or, if that is gone for good:\n"
         f"SELECT pg_drop_replication_slot('{name}');",
     )  # fmt: skip
 
 
-def _checksum_failures(_: Examination, name: str, facts: Facts) -> Results:
+def _checksum_failures(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H027", Severity.CRITICAL, name,
-        f"{facts['failures']} pages did not have their checksum, the last one at {facts['last']}: the storage is failing",
+        f"{facts['failures']} pages did not have their checksum, the last at {facts['last']}: the storage is failing",
         "fail over to a standby, or restore a backup on another disk; pg_amcheck tells what is damaged",
     )  # fmt: skip
 
 
-def _setting(_: Examination, name: str, facts: Facts) -> Results:
+def _setting(name: str, facts: Facts) -> Results:
     if name == "data_checksums":
         yield Finding(
             "keyhub.H028", Severity.NOTICE, name, "there are no checksums: a failing disk is not noticed", CHECKSUMS_OFF
@@ -166,7 +177,7 @@ def _setting(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _role_setting(_: Examination, name: str, facts: Facts) -> Results:
+def _role_setting(name: str, facts: Facts) -> Results:
     of = facts["of"]
     sql = f"ALTER {of} RESET {name};"
     if " IN DATABASE " in of:
@@ -178,7 +189,7 @@ def _role_setting(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _vacuum(_: Examination, name: str, facts: Facts) -> Results:
+def _vacuum(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H029", Severity.WARNING, name,
         f"{facts['dead']} dead rows beside {facts['live']} live ones, last vacuumed {facts['last'] or 'never'}",
@@ -186,14 +197,14 @@ def _vacuum(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _duplicate_index(_: Examination, name: str, facts: Facts) -> Results:
+def _duplicate_index(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H030", Severity.WARNING, name, f"the index is the same as {facts['first']}: every write keeps both",
         f"DROP INDEX CONCURRENTLY {name};",
     )  # fmt: skip
 
 
-def _unused_index(_: Examination, name: str, facts: Facts) -> Results:
+def _unused_index(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H031", Severity.NOTICE, name,
         f"no query has used this index of {facts['table']} for {LIMITS['unused_days']} days ({_size(facts['bytes'])})",
@@ -201,7 +212,7 @@ def _unused_index(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _foreign_key(_: Examination, name: str, facts: Facts) -> Results:
+def _foreign_key(name: str, facts: Facts) -> Results:
     table = facts["table"]
     yield Finding(
         "keyhub.H032", Severity.WARNING, name,
@@ -210,10 +221,10 @@ def _foreign_key(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _bloat(examination: Examination, name: str, facts: Facts) -> Results:
+def _bloat(name: str, facts: Facts) -> Results:
     if facts["least"] is None:
         if not facts["readable"]:
-            yield examination.skipped("keyhub.H033", name)
+            yield Unreadable("keyhub.H033", name)
         return
     yield Finding(
         "keyhub.H033", Severity.NOTICE, name,
@@ -222,7 +233,7 @@ def _bloat(examination: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _extension_version(_: Examination, name: str, facts: Facts) -> Results:
+def _extension_version(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H034", Severity.WARNING, name,
         f"the extension is at version {facts['installed']}, and the server brings {facts['default']}",
@@ -230,18 +241,18 @@ def _extension_version(_: Examination, name: str, facts: Facts) -> Results:
     )  # fmt: skip
 
 
-def _collation_version(_: Examination, name: str, facts: Facts) -> Results:
+def _collation_version(name: str, facts: Facts) -> Results:
     what = facts["kind"].upper()
     yield Finding(
         "keyhub.H035", Severity.CRITICAL, name,
-        f"its indexes were built by version {facts['recorded']} of the collation, and the system has {facts['actual']}: "
+        f"its indexes were built by version {facts['recorded']} of the collation, the system has {facts['actual']}: "
         "they may not find rows, nor keep duplicates out",
         (f"REINDEX DATABASE CONCURRENTLY {name};\n" if what == "DATABASE" else "-- REINDEX what uses it, then:\n")
         + f"ALTER {what} {name} REFRESH {'COLLATION ' if what == 'DATABASE' else ''}VERSION;",
     )  # fmt: skip
 
 
-HANDLERS: dict[str, Callable[[Examination, str, Facts], Results]] = {
+HANDLERS: dict[str, Callable[[str, Facts], Results]] = {
     "sequence": _sequence,
     "transaction ids": _transaction_ids,
     "long transaction": _long_transaction,

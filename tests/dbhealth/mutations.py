@@ -1,4 +1,4 @@
-"""Faults derived from a live catalogue: for every object of it, each way in which it can be dropped, altered or disabled."""
+"""Faults derived from a live catalogue: each way in which each of its objects can be dropped, altered or disabled."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,9 +46,7 @@ def _table(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Muta
     yield Mutation(f"{name}.unordered", f"{alter} ADD CONSTRAINT unordered CHECK (true)")
     yield Mutation(f"table {name} to PUBLIC", f"{OWNER}GRANT SELECT ON {name} TO PUBLIC")
     yield Mutation(f"table {name} to {STRANGER}", f"{OWNER}GRANT ALL ON {name} TO {STRANGER}")
-    yield Mutation(
-        f"table {name} to {STRANGER}", f"{OWNER}GRANT DELETE ON {name} TO {STRANGER} WITH GRANT OPTION"
-    )
+    yield Mutation(f"table {name} to {STRANGER}", f"{OWNER}GRANT DELETE ON {name} TO {STRANGER} WITH GRANT OPTION")
     yield Mutation(f"table {name} to the owner", f"{OWNER}REVOKE INSERT ON {name} FROM keyhub")
     yield Mutation(
         f"{name}.unordered", f"{OWNER}CREATE POLICY unordered ON {name} FOR SELECT USING (current_user = 'somebody')"
@@ -173,7 +171,14 @@ def _function(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[M
     name, alter = item.name, f"{OWNER}ALTER FUNCTION {item.name}"
     yield Mutation(name, f"{OWNER}DROP FUNCTION {name} CASCADE")
     yield Mutation(name, f"{alter} RENAME TO renamed")
-    for option in ("SECURITY DEFINER", "IMMUTABLE", "STRICT", "COST 7", "PARALLEL SAFE", "SET search_path = pg_catalog"):
+    for option in (
+        "SECURITY DEFINER",
+        "IMMUTABLE",
+        "STRICT",
+        "COST 7",
+        "PARALLEL SAFE",
+        "SET search_path = pg_catalog",
+    ):
         yield Mutation(name, f"{alter} {option}")
     yield Mutation(name, f"ALTER FUNCTION {name} OWNER TO {STRANGER}")
     yield Mutation(f"function {name} to PUBLIC", f"{OWNER}REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
@@ -186,9 +191,7 @@ def _sequence(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[M
     for option in ("INCREMENT 7", "CYCLE", "CACHE 99", "MAXVALUE 1000", "START 5", "RENAME TO renamed"):
         yield Mutation(item.name, f"{alter} {option}")
     yield Mutation(item.name, f"{alter} SET UNLOGGED")
-    yield Mutation(
-        f"sequence {item.name} to {STRANGER}", f"{OWNER}GRANT USAGE ON SEQUENCE {item.name} TO {STRANGER}"
-    )
+    yield Mutation(f"sequence {item.name} to {STRANGER}", f"{OWNER}GRANT USAGE ON SEQUENCE {item.name} TO {STRANGER}")
 
 
 EXTRAS = [
@@ -229,5 +232,6 @@ EXTRAS = [
     Mutation("users.unordered", f"{OWNER}CREATE UNIQUE INDEX unordered ON users (name)"),
     Mutation("audit_logs.unordered", f"{OWNER}CREATE INDEX unordered ON audit_logs (user_agent)"),
     Mutation("audit_logs_default.unordered", f"{OWNER}CREATE INDEX unordered ON audit_logs_default (user_agent)"),
-    Mutation("users.unordered", f"{OWNER}ALTER TABLE tenants ADD CONSTRAINT unordered FOREIGN KEY (id) REFERENCES users"),
+    Mutation("tenants.unordered",
+             f"{OWNER}ALTER TABLE tenants ADD CONSTRAINT unordered FOREIGN KEY (id) REFERENCES users"),
 ]  # fmt: skip
