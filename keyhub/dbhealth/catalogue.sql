@@ -27,11 +27,11 @@ WITH schema AS MATERIALIZED (
             'type', format_type(atttypid, atttypmod),
             'collation', CASE WHEN attcollation <> typcollation THEN attcollation::regcollation::text END,
             'not null', CASE WHEN NOT attnotnull THEN NULL WHEN not_null.conname IS NULL THEN 'yes'
-                -- PostgreSQL 18 lists them among the constraints: NOT VALID, NO INHERIT, and by their names.
+                -- PostgreSQL 18 lists them among the constraints: NOT VALID, NO INHERIT, and by their names, which
+                -- stay when a table or a column is renamed.
                 ELSE concat_ws(', ', 'yes', CASE WHEN NOT not_null.convalidated THEN 'not valid' END,
                     CASE WHEN not_null.connoinherit THEN 'no inherit' END,
-                    CASE WHEN NOT relation.relispartition
-                          AND not_null.conname <> relation.relname || '_' || attname || '_not_null'
+                    CASE WHEN not_null.conname !~ '_not_null\d*$'
                          THEN 'named ' || quote_ident(not_null.conname) END)
                 END,
             'default', CASE WHEN attgenerated = '' THEN pg_get_expr(adbin, adrelid) END,

@@ -122,6 +122,8 @@ def _stem(month: str) -> str:
 
 
 def _columns(objects: Objects, table: CatalogueObject) -> object:
+    if "partition of" in table.facts:
+        return table.facts["partition of"], table.facts["bound"]
     columns = {
         item.name: tuple(item.facts.items())
         for item in objects.values()

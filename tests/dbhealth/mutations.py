@@ -65,6 +65,13 @@ def _table(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Muta
         yield Mutation(name, f"{OWNER}ALTER TABLE {parent} DETACH PARTITION {name}")
 
 
+DEFAULTS = {
+    "text": "'some'", "character varying": "'some'", "timestamp with time zone": "now()", "integer": "7",
+    "bigint": "7", "smallint": "7", "boolean": "current_user = 'somebody'", "jsonb": "'[]'", "inet": "'127.0.0.1'",
+    "uuid": "'00000000-0000-0000-0000-000000000000'",
+}  # fmt: skip
+
+
 def _column(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Mutation]:
     facts, alter = item.facts, f"{OWNER}ALTER TABLE {item.table} ALTER COLUMN {item.name}"
     yield Mutation(item.identity, f"{OWNER}ALTER TABLE {item.table} DROP COLUMN {item.name} CASCADE")
@@ -75,7 +82,8 @@ def _column(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Mut
         yield Mutation(item.identity, f"{alter} DROP IDENTITY")
         yield Mutation(item.identity, f"{alter} SET GENERATED ALWAYS")
     else:
-        yield Mutation(item.identity, f"{alter} SET DEFAULT NULL::{facts['type']}")
+        value = DEFAULTS.get(facts["type"].split("(")[0])
+        yield Mutation(item.identity, f"{alter} SET DEFAULT {value}")
     if "default" in facts:
         yield Mutation(item.identity, f"{alter} DROP DEFAULT")
     if "not null" in facts:
