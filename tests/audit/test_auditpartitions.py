@@ -79,6 +79,32 @@ def test_the_migration_gives_utc_months_in_every_time_zone(server, manage, empty
     assert found[Month.of(now).partition] == bounds(Month.of(now))
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
+def test_the_months_at_the_end_of_a_year(server, manage, empty_database, zone):
+    def set_clock(moment: str) -> None:
+        with server.connect(empty_database, "keyhub") as client:
+            client.execute(
+                "CREATE OR REPLACE FUNCTION public.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql "
+                f"AS $$SELECT timestamptz '{moment}'$$"
+            )
+
+    def months() -> list[str]:
+        with server.connect(empty_database, "keyhub") as client:
+            return sorted(set(partitions(client)) - {"audit_logs_default"})
+
+    with server.connect(empty_database) as admin:
+        settings = {"TimeZone": f"'{zone}'", "search_path": "public, pg_catalog"}  # public's clock, not pg_catalog's
+        for name, value in settings.items():
+            admin.execute(f"ALTER ROLE keyhub IN DATABASE {empty_database} SET {name} = {value}")
+    set_clock("2026-12-31 23:59:59.999999+00")
+    assert manage("migrate", "audit", "-v0", database=empty_database).returncode == 0
+    four = ["audit_logs_2026_12", "audit_logs_2027_01", "audit_logs_2027_02", "audit_logs_2027_03"]
+    assert months() == four
+    set_clock("2027-01-01 00:00:00+00")
+    assert manage("auditpartitions", database=empty_database).stdout == "audit_logs_2027_04: made\n"
+    assert months() == [*four, "audit_logs_2027_04"]
+
+
 def test_rows_go_to_the_month_of_their_utc_time(client, this_month):
     following = this_month.plus(1)
     client.execute("SET TimeZone = 'Asia/Tokyo'")
