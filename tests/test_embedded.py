@@ -573,6 +573,26 @@ def test_a_folder_of_a_user_without_a_name(server):
 
 
 @needs_root
+def test_eight_processes_at_once_make_one_system_user():
+    name = f"keyhub-test-{os.getpid()}"
+    code = (
+        f"from keyhub.embedded import as_root; as_root.SYSTEM_USER = {name!r}; "
+        "print('ready', flush=True); input(); print(as_root.system_user_id())"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY, **pipes) for _ in range(8)]
+    try:
+        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 8
+        for process in processes:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        outputs = [process.communicate()[0] for process in processes]
+        assert outputs == [f"{pwd.getpwnam(name).pw_uid}\n"] * 8
+    finally:
+        subprocess.run(["userdel", name], check=True, env={"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"})
+
+
+@needs_root
 def test_the_system_user_cannot_be_made(server, monkeypatch):
     monkeypatch.setattr(as_root, "SYSTEM_USER", "no:name")
     monkeypatch.setenv("PATH", "/bin:/usr/bin")  # as after `su`
