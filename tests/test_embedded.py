@@ -91,13 +91,17 @@ def start_process(server: EmbeddedServer, **options) -> subprocess.Popen:
     )
 
 
-def manage_embedded(
+def manage_embedded(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return manage("embedded", *arguments, **options)
+
+
+def manage(
     *arguments: str, url: str | None = None, folder: Path | None = None, **environment: str
 ) -> subprocess.CompletedProcess:
     if folder is not None:
         url = f"embedded://{quote(str(folder))}" + (f"?bin={BIN_DIRECTORY}" if BIN_DIRECTORY else "")
     return subprocess.run(
-        [sys.executable, "-W", "error", "manage.py", "embedded", *arguments],
+        [sys.executable, "-W", "error", "manage.py", *arguments],
         cwd=REPOSITORY,
         env={**os.environ, "DATABASE_URL": url, **environment},
         capture_output=True,
@@ -627,6 +631,28 @@ def test_command(server, monkeypatch):
         "",
     )
     assert told(manage_embedded("stop", folder=folder)) == (0, stopped, "")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        {"PGHOSTADDR": "127.0.0.1"},
+        {"PGSERVICE": "nowhere"},
+        {"PGTARGETSESSIONATTRS": "read-only"},
+        {"PGREQUIREAUTH": "scram-sha-256"},
+    ],
+    ids=lambda variable: next(iter(variable)),
+)
+def test_what_a_shell_tells_libpq_does_not_lead_astray(made_server, variable):
+    result = manage_embedded("start", folder=made_server.folder, **variable)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert made_server.stop() is True
+
+
+def test_dbshell_starts_the_server_and_asks_it(made_server):
+    result = manage("dbshell", "--", "-AtXc", "SELECT current_user", folder=made_server.folder)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "keyhub\n", "")
+    assert made_server.stop() is True
 
 
 def test_command_without_an_embedded_server():
