@@ -161,7 +161,7 @@ def _make_month(connection: BaseDatabaseWrapper, month: Month) -> int:
         "end": sql.Literal(month.end),
     }
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = 0")
         cursor.execute("SELECT to_regclass(%s)", [month.partition])
         if cursor.fetchone()[0] is not None:
             raise PartitionError(

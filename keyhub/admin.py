@@ -11,9 +11,10 @@ from uuid import UUID
 
 from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
 from django.contrib.admin.views.main import ChangeList
-from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget
+from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget, AutocompleteSelect
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -68,8 +69,20 @@ class OrganizationFilter(admin.SimpleListFilter):
 # Forms
 
 
+class RowSelect(AutocompleteSelect):
+    """Django's looks up what was sent, even a malformed id, to show it once more beside its error."""
+
+    def optgroups(self, name, value, attr=None):
+        return super().optgroups(name, [each for each in value if may_be_id(self.field.target_field, each)], attr)
+
+
 class DatabaseForms:
     """Forms as the tables mean them, for ModelAdmin and inlines."""
+
+    def formfield_for_foreignkey(self, db_field, request, **kwargs):
+        if db_field.name in self.get_autocomplete_fields(request):
+            kwargs["widget"] = RowSelect(db_field, self.admin_site, using=kwargs.get("using"))
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def formfield_for_dbfield(self, db_field, request, **kwargs):
         if isinstance(db_field, models.TextField) and not db_field.choices:
@@ -188,6 +201,20 @@ class KeyHubAdmin(DatabaseForms, admin.ModelAdmin):
             )
         return response
 
+    def response_action(self, request, queryset):
+        bound = self.paginator.bound
+        if not all(may_be_id(self.opts.pk, each) for each in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            reason = "a selected id is malformed."
+        elif request.POST.get("select_across") == "1" and self.get_paginator(request, queryset, 1).more_exist:
+            reason = (
+                f"there are more than {bound:,}, of which only the first {bound:,} are listed. "
+                "Narrow them down by search or filter."
+            )
+        else:
+            return super().response_action(request, queryset)
+        self.message_user(request, f"Nothing was changed: {reason}", messages.ERROR)
+        return HttpResponseRedirect(request.get_full_path())
+
     def changeform_view(self, request, *args, **kwargs):
         return self._or_refusal(request, super().changeform_view, *args, **kwargs)
 
@@ -260,6 +287,14 @@ class ReadOnlyAdmin(KeyHubAdmin):
         column, _, condition = lookup.partition("__")
         offered = {each if isinstance(each, str) else each.parameter_name for each in self.list_filter}
         return column in offered and condition in ("", "exact", "gte", "lt", "isnull")
+
+
+def may_be_id(column: models.Field, text: str) -> bool:
+    try:
+        column.to_python(text)
+    except ValidationError:
+        return False
+    return "\0" not in str(text)
 
 
 def as_uuid(text: str) -> UUID | None:

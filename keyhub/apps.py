@@ -6,6 +6,6 @@ class KeyHubConfig(AppConfig):
     verbose_name = "KeyHub"
 
     def ready(self) -> None:
-        from keyhub import checks  # noqa: F401
+        from keyhub import checks, timestamps  # noqa: F401
         from keyhub.dbhealth import drift_checks, records, server  # noqa: F401
         from keyhub.lintmigrations import checks as lintmigrations_checks  # noqa: F401

@@ -1,7 +1,12 @@
+import json
+import re
+
 from django import forms
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
+from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
 from keyhub.admin import KeyHubAdmin, KeyHubInline, link_to_list
@@ -28,7 +33,37 @@ class OrganizationDomainInline(KeyHubInline):
     readonly_fields = ("verified_at",)
 
 
+class StorableJSONField(forms.JSONField):
+    """Refuses what Python takes for JSON and PostgreSQL does not: NaN, a NUL, one half of a surrogate pair."""
+
+    NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+    def to_python(self, value):
+        try:
+            value = super().to_python(value)
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            text.encode()
+        except (ValueError, RecursionError) as error:
+            raise self._cannot_be_stored() from error
+        if self.NUL.search(text):
+            raise self._cannot_be_stored()
+        return value
+
+    def bound_data(self, data, initial):
+        try:
+            self.to_python(data)
+        except ValidationError:
+            return InvalidJSONInput(data)  # shown as it was typed
+        return super().bound_data(data, initial)
+
+    def _cannot_be_stored(self) -> ValidationError:
+        return ValidationError("A number or a character here cannot be stored.")
+
+
 class OrganizationForm(forms.ModelForm):
+    class Meta:
+        field_classes = {"settings": StorableJSONField}
+
     def _get_validation_exclusions(self):
         # Django shows an empty `settings` to check_organization_settings as the JSON null, not as the NULL that it is.
         is_empty = self.cleaned_data.get("settings") is None

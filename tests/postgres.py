@@ -27,6 +27,8 @@ def _prepare_environment() -> None:
         return
     os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="keyhub-test-")
     bin_directory = os.environ.get("KEYHUB_TEST_POSTGRES_BIN", "")
+    for name in [name for name in os.environ if name.startswith("PG")]:  # libpq's
+        del os.environ[name]
     for name in SETTINGS:
         os.environ[name] = ""
     os.environ["DEBUG"] = "on"

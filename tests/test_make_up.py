@@ -28,6 +28,12 @@ from tests.test_embedded import (
 )
 
 FIRST_OPERATOR = r"The first operator: operator@keyhub\.test, password \S{16}"
+# What a shell may tell libpq, and what would lead to another server, or to other rights there.
+ELSEWHERE = {
+    "PGHOSTADDR": "127.0.0.1",
+    "PGSERVICE": "something",
+    "PGOPTIONS": "--default_transaction_read_only=on",
+}
 READY = "Ready. The admin: make run, then http://127.0.0.1:8000/admin/"
 
 
@@ -101,14 +107,14 @@ def without_makes_own_lines(stderr: str) -> list[str]:
 
 
 def check_up_twice_and_down(checkout: Checkout, first_stderr: list[str]) -> None:
-    first = checkout.make("up")
+    first = checkout.make("up", **ELSEWHERE)
     assert (first.returncode, first.stderr.splitlines()) == (0, first_stderr)
     *_, health, operator, ready = first.stdout.splitlines()
     assert (health, ready) == ("default: healthy", READY)
     assert re.fullmatch(FIRST_OPERATOR, operator)
 
     os.kill(postmaster_pid(checkout.server), signal.SIGKILL)
-    second = checkout.make("up")
+    second = checkout.make("up", **ELSEWHERE)
     assert (second.returncode, second.stderr) == (0, "")
     assert "Installing" not in second.stdout
     assert "Applying" not in second.stdout
@@ -118,7 +124,7 @@ def check_up_twice_and_down(checkout: Checkout, first_stderr: list[str]) -> None
         READY,
     ]
 
-    down = checkout.make("down")
+    down = checkout.make("down", **ELSEWHERE)
     stopped = f"The embedded PostgreSQL in {checkout.folder}/.postgres has stopped.\n"
     assert (down.returncode, down.stdout, down.stderr) == (0, stopped, "")
 

@@ -5,6 +5,7 @@ What must hold is written out here by hand, from the contract; nothing is read f
 
 import re
 import uuid
+from collections.abc import Callable
 
 import psycopg
 import pytest
@@ -236,20 +237,28 @@ UPDATED_AT_TABLES = ("users", "user_identities", "tenants", "tenant_memberships"
 UPDATED_AT_TRIGGERS = {(table, f"update_{table}_updated_at") for table in UPDATED_AT_TABLES}
 OTHER_TRIGGERS = {("groups", "set_groups_parent_depth")}
 
+# As PostgreSQL writes them.
 CHECKS = {
-    ("tenants", "check_tenant_type"),
-    ("tenant_memberships", "check_role"),
-    ("tenant_join_codes", "check_max_uses"),
-    ("tenant_join_codes", "check_used_count"),
-    ("tenant_join_codes", "check_join_role"),
-    ("tenant_join_codes", "check_used_count_within_max_uses"),
-    ("groups", "check_parent_depth"),
-    ("groups", "check_group_depth"),
-    ("group_memberships", "check_group_role"),
-    ("organizations", "check_organization_id"),
-    ("organizations", "check_organization_settings"),
-    ("organizations", "check_organization_status"),
-    ("organization_domains", "check_is_verified"),
+    ("tenants", "check_tenant_type"): (
+        "(tenant_type = ANY (ARRAY['team'::text, 'department'::text, 'project'::text, 'laboratory'::text]))"
+    ),
+    ("tenant_memberships", "check_role"): "(role = ANY (ARRAY['admin'::text, 'member'::text, 'viewer'::text]))",
+    ("tenant_join_codes", "check_max_uses"): "(max_uses >= 0)",
+    ("tenant_join_codes", "check_used_count"): "(used_count >= 0)",
+    ("tenant_join_codes", "check_join_role"): "(role = ANY (ARRAY['member'::text, 'viewer'::text]))",
+    ("tenant_join_codes", "check_used_count_within_max_uses"): "((max_uses = 0) OR (used_count <= max_uses))",
+    ("groups", "check_parent_depth"): (
+        "(((parent_depth IS NULL) AND (parent_group_id IS NULL)) "
+        "OR ((parent_depth IS NOT NULL) AND (parent_group_id IS NOT NULL)))"
+    ),
+    ("groups", "check_group_depth"): "(((parent_depth >= 0) AND (parent_depth < 31)) OR (parent_depth IS NULL))",
+    ("group_memberships", "check_group_role"): "(role = ANY (ARRAY['admin'::text, 'member'::text]))",
+    ("organizations", "check_organization_id"): "(id <> ''::text)",
+    ("organizations", "check_organization_settings"): "(jsonb_typeof(settings) = 'object'::text)",
+    ("organizations", "check_organization_status"): (
+        "(status = ANY (ARRAY['active'::text, 'suspended'::text, 'archived'::text]))"
+    ),
+    ("organization_domains", "check_is_verified"): "(is_verified = (verified_at IS NOT NULL))",
 }
 
 
@@ -340,13 +349,33 @@ def test_triggers_are_enabled_and_serve_updated_at():
     assert functions == {"update_updated_at_column"}
 
 
+def test_updated_at_triggers_look_at_every_column():
+    definitions = dict(
+        rows(
+            "SELECT tgrelid::regclass::text, pg_get_triggerdef(oid) FROM pg_trigger "
+            "WHERE tgname LIKE 'update%%updated_at'"
+        )
+    )
+    # PostgreSQL admits no NEW.* where a column is generated.
+    columns = re.findall(r"old\.(\w+) IS DISTINCT FROM new\.\1\)", definitions.pop("groups"))
+    assert columns == [name.rstrip("?") for name, _, _ in COLUMNS["groups"] if name != "depth?"]
+    assert definitions == {
+        table: (
+            f"CREATE TRIGGER update_{table}_updated_at BEFORE UPDATE ON public.{table} FOR EACH ROW "
+            "WHEN ((old.* IS DISTINCT FROM new.*)) EXECUTE FUNCTION update_updated_at_column()"
+        )
+        for table in UPDATED_AT_TABLES
+        if table != "groups"
+    }
+
+
 def test_check_constraints():
     found = rows(
-        "SELECT conrelid::regclass::text, conname FROM pg_constraint "
+        "SELECT conrelid::regclass::text, conname, pg_get_expr(conbin, conrelid) FROM pg_constraint "
         "WHERE contype = 'c' AND convalidated AND conrelid::regclass::text = ANY (%s)",
         TABLES,
     )
-    assert set(found) == CHECKS
+    assert {(table, name): expression for table, name, expression in found} == CHECKS
 
 
 # Rules about the whole
@@ -405,8 +434,7 @@ def test_the_owner_is_no_superuser_and_no_extension_is_needed():
 # What a plain SQL client can do
 
 
-@pytest.fixture
-def ids() -> dict[str, object]:
+def fill(insert: Callable) -> dict[str, object]:
     """alice, the admin of a team, with one row in every table; each insert names the required columns only."""
     ids = {"users": insert("users", email="alice@example.com")}
     ids["user_identities"] = insert(
@@ -428,10 +456,25 @@ def ids() -> dict[str, object]:
     return ids
 
 
-def test_a_row_needs_no_more_than_its_required_columns(ids):
-    assert sorted(ids) == TABLES
-    for table, row_id in ids.items():
-        assert value(f"SELECT count(*) FROM {table} WHERE id = %s", row_id) == 1
+@pytest.fixture
+def ids() -> dict[str, object]:
+    return fill(insert)
+
+
+def test_a_client_without_django_fills_every_table_by_its_required_columns(server, migrated_database):
+    with psycopg.connect(host=str(server.socket_directory), dbname=migrated_database, user="keyhub") as client:
+
+        def insert(table: str, **columns) -> object:
+            required = [name for name, _, default in COLUMNS[table] if default is None and not name.endswith("?")]
+            assert sorted(columns) == sorted(required)
+            places = ", ".join(["%s"] * len(columns))
+            statement = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) RETURNING id"
+            return client.execute(statement, list(columns.values())).fetchone()[0]
+
+        ids = fill(insert)
+        assert sorted(ids) == TABLES
+        for table, row_id in ids.items():
+            assert client.execute(f"SELECT count(*) FROM {table} WHERE id = %s", [row_id]).fetchone() == (1,)
 
 
 def test_a_client_without_django_inserts_a_user(server, migrated_database):

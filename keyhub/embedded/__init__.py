@@ -46,6 +46,7 @@ LONGEST_SOCKET_PATH_BYTES = 103
 CONNECT_TIMEOUT_S = 10
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
+QUIT_TIMEOUT_S = 5  # for backends without their postmaster
 POLL_INTERVAL_S = 0.02
 FULL_DISK_BYTES = 1_000_000  # too little for anything
 
@@ -343,8 +344,11 @@ class EmbeddedServer:
         backends = [process for process in psutil.process_iter() if self._is_ours(process)]
         for backend in backends:
             _signal(backend, signal.SIGQUIT)
-        for backend in psutil.wait_procs(backends, timeout=5)[1]:
+        stubborn = psutil.wait_procs(backends, timeout=QUIT_TIMEOUT_S)[1]
+        for backend in stubborn:
             _signal(backend, signal.SIGKILL)
+        # A killed one holds the shared memory, beside which no server starts, until it is gone.
+        psutil.wait_procs(stubborn, timeout=QUIT_TIMEOUT_S)
         for lock_file in (self.data_directory / "postmaster.pid", self.folder / f"{SOCKET}.lock"):
             lock_file.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """What root does so that an embedded server can run as somebody else, since PostgreSQL refuses to run as root."""
 
 import contextlib
+import fcntl
 import os
 import pwd
 import shutil
@@ -10,7 +11,6 @@ import sys
 from pathlib import Path
 
 SYSTEM_USER = "keyhub-postgres"
-USERADD_NAME_IN_USE = 9
 
 
 def system_user_id() -> int:
@@ -21,9 +21,14 @@ def system_user_id() -> int:
     useradd = shutil.which("useradd", path=f"{os.defpath}:/usr/sbin:/sbin")
     if useradd is None:
         raise OSError(f"PostgreSQL must not run as root, and there is no useradd to make the user {SYSTEM_USER}")
-    command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    if result.returncode not in (0, USERADD_NAME_IN_USE):  # another process may have been quicker
+    with open(useradd, "rb") as lock:
+        # Two useradd at once both succeed, and the second gives the user of the first another id.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(SYSTEM_USER).pw_uid
+        command = [useradd, "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", SYSTEM_USER]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if result.returncode != 0:
         reason = " ".join(result.stderr.split())
         raise OSError(f"PostgreSQL must not run as root, and the user {SYSTEM_USER} cannot be made: {reason}")
     return pwd.getpwnam(SYSTEM_USER).pw_uid

@@ -69,6 +69,7 @@ def test_overtaken_between_the_look_and_the_insert(server, migrated_database):
             process = start(server, migrated_database)
             waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
             while not connection.execute(waiting).rowcount:
+                assert process.poll() is None
                 connection.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.01)")
         assert process.communicate() == (NOTHING_TO_DO, "")
     assert process.returncode == 0

@@ -93,12 +93,24 @@ def test_the_id_of_an_organization_is_settled_when_it_is_made(admin):
         ({"slug": "default"}, {"slug": ["Organization with this Slug already exists."]}),
         ({"settings": "[1, 2]"}, {"__all__": ["Settings are a JSON object."]}),
         ({"settings": "{"}, {"settings": ["Enter a valid JSON."]}),
+        ({"settings": '{"a": NaN}'}, {"settings": ["A number or a character here cannot be stored."]}),
+        ({"settings": '{"a": 1e400}'}, {"settings": ["A number or a character here cannot be stored."]}),
+        ({"settings": r'{"a": "\u0000"}'}, {"settings": ["A number or a character here cannot be stored."]}),
+        ({"settings": r'{"a": "\\\u0000"}'}, {"settings": ["A number or a character here cannot be stored."]}),
+        ({"settings": r'{"a": "\ud800"}'}, {"settings": ["A number or a character here cannot be stored."]}),
         ({"id": "  "}, {"id": ["This field is required."]}),
     ],
 )
 def test_what_the_database_would_refuse_is_an_error_of_the_form(admin, change, expected):
     response = admin.post(url("organization_add"), {"id": "ORG-ROBOTS", **ROBOTS, **change, **NO_DOMAINS})
     assert errors(response) == expected
+
+
+def test_what_only_looks_like_a_nul_is_stored(admin):
+    text = r'{"a": "\\u0000 \ud83d\ude00"}'
+    response = admin.post(url("organization_add"), {"id": "ORG-ROBOTS", **ROBOTS, "settings": text, **NO_DOMAINS})
+    assert response.url == url("organization_changelist")
+    assert Organization.objects.get(pk="ORG-ROBOTS").settings == {"a": r"\u0000 😀"}
 
 
 def test_a_verified_domain_belongs_to_one_organization(admin):

@@ -14,6 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from keyhub.admin import BoundedPaginator
 from tenancy.models import (
     DEEPEST_GROUP,
     DEFAULT_ORGANIZATION_ID,
@@ -283,10 +284,12 @@ def test_losing_a_race_is_a_message_not_a_crash(admin, server):
     ):
         other.execute("INSERT INTO tenants (name, slug) VALUES ('First', 'lab')")
 
+        admin_pid = connection.connection.info.backend_pid  # sessions of the other worker wait for locks, too
+
         def commit_when_the_admin_waits() -> None:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while time.monotonic() < deadline:
-                if watch.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount:
+                if watch.execute("SELECT FROM pg_locks WHERE NOT granted AND pid = %s", [admin_pid]).rowcount:
                     break
             other.commit()
 
@@ -302,6 +305,13 @@ def test_losing_a_race_is_a_message_not_a_crash(admin, server):
         "Nothing was changed: The organization already has a tenant with this slug. "
         "Somebody may have changed the same data a moment ago."
     ]
+
+
+def test_a_malformed_id_is_an_error_of_the_form(admin):
+    page = url("tenantjoincode_add")
+    assert admin.get(page, {"tenant": "17"}).status_code == 200
+    response = admin.post(page, {"tenant": "17", "code": "KH-LAB", "role": "viewer", "max_uses": "1"})
+    assert errors(response) == {"tenant": ["“17” is not a valid UUID."]}
 
 
 # The list of tenants
@@ -607,3 +617,29 @@ def test_selected_rows_are_deleted(admin, row_factory):
     response = admin.post(page, {**selected, "post": "yes"}, follow=True)
     assert messages(response)[0].startswith("Successfully deleted 2 ")
     assert list(model.objects.filter(pk__in=[row.pk for row in rows])) == [rows[2]]
+
+
+@pytest.mark.parametrize("malformed", ["17", "\0"])
+def test_a_malformed_id_selects_nothing(admin, malformed):
+    page = url("tenant_changelist")
+    data = {"action": "delete_selected", "_selected_action": [DEFAULT_TENANT, malformed], "post": "yes"}
+    response = admin.post(page, data, follow=True)
+    assert response.redirect_chain == [(page, 302)]
+    assert messages(response) == ["Nothing was changed: a selected id is malformed."]
+    assert Tenant.objects.filter(pk=DEFAULT_TENANT).exists()
+
+
+def test_no_more_than_the_listed_rows_are_selected(admin, monkeypatch):
+    monkeypatch.setattr(BoundedPaginator, "bound", 2)
+    page = f"{url('tenant_changelist')}?q=lab"
+    data = {"action": "delete_selected", "_selected_action": [DEFAULT_TENANT], "select_across": "1", "post": "yes"}
+    labs = TenantFactory.create_batch(3, name="Lab")
+    response = admin.post(page, data, follow=True)
+    assert response.redirect_chain == [(page, 302)]
+    assert messages(response) == [
+        "Nothing was changed: there are more than 2, of which only the first 2 are listed. Narrow them down by search "
+        "or filter."
+    ]
+    labs.pop().delete()
+    admin.post(page, data)
+    assert names(admin.get(url("tenant_changelist"))) == ["Default Team"]

@@ -2,7 +2,7 @@ import argparse
 import json
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, ProgrammingError, connections
+from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 
 from audit import auditpartitions
 
@@ -37,8 +37,8 @@ class Command(BaseCommand):
             raise CommandError(str(error), returncode=EXIT_LOCK_NOT_GOT) from error
         except auditpartitions.PartitionError as error:
             raise CommandError(str(error)) from error
-        except ProgrammingError as error:
-            # A missing right, or a partition made by hand whose bounds overlap a month's.
+        except (ProgrammingError, InternalError) as error:
+            # A missing right, a partition made by hand whose bounds overlap a month's, or a server that only reads.
             raise CommandError(f"the partitions could not be made: {' '.join(str(error).split())}") from error
         if format == "json":
             moved = {month.partition: rows for month, rows in result.moved.items()}
