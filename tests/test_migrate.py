@@ -297,6 +297,27 @@ def test_it_goes_through_when_the_way_is_free_again(sample, migrate, client, ser
     assert recorded(client) == ["0001_items", "0002_column"]
 
 
+def test_a_patient_statement_is_not_patient_behind_a_strong_lock(sample, migrate, client, server, empty_database):
+    """Whoever waits for what its transaction holds would wait as long as it does."""
+    write_migration(
+        sample, "0002_other", "SQL('CREATE TABLE other (id int); "
+        "ALTER TABLE other ADD CONSTRAINT positive CHECK (id > 0) NOT VALID', 'DROP TABLE other')",
+    )  # fmt: skip
+    write_migration(
+        sample, "0003_column", "SQL('ALTER TABLE item ADD COLUMN more text', SQL.noop)",
+        "SQL('ALTER TABLE other VALIDATE CONSTRAINT positive', SQL.noop)",
+    )  # fmt: skip
+    assert migrate("sample", "0002").returncode == 0
+    with transaction_of(server, empty_database, "LOCK TABLE other IN SHARE UPDATE EXCLUSIVE MODE"):
+        process = migrate.start("sample", "--lock-timeout-ms=1000", "--retries=0")
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 4, errors
+    assert migrate().returncode == 0
+
+
 def test_concurrently_waits_as_long_as_it_needs(sample, migrate, client, server, empty_database):
     """A lock_timeout would cancel it while it waits for old snapshots, and leave an invalid index."""
     write_migration(
@@ -431,7 +452,13 @@ def test_wrong_use(manage, empty_database, arguments):
         ("REINDEX TABLE CONCURRENTLY t", True),
         ("REINDEX INDEX CONCURRENTLY i", True),
         ("ALTER TABLE t VALIDATE CONSTRAINT c", True),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c, VALIDATE CONSTRAINT d", True),
+        ('ALTER TABLE "t" VALIDATE CONSTRAINT "c";', True),
         ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", True),
+        ("REINDEX (CONCURRENTLY, VERBOSE) TABLE t", True),
+        ("ALTER TABLE t ADD COLUMN a int, VALIDATE CONSTRAINT c", False),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c, ADD COLUMN a int", False),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c; ALTER TABLE t ADD COLUMN a int", False),
         ("CREATE INDEX i ON t (a)", False),
         ("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", False),
         ("ALTER TABLE t ADD COLUMN concurrently int", False),

@@ -184,7 +184,7 @@ class SafeMigrationExecutor(MigrationExecutor):
         def attempt():
             return execute(sql, params, many, context)
 
-        if statements.is_patient(text):
+        if statements.is_patient(text) and not self._holds_strong_locks():
             self._set("lock_timeout", 0)
             result = attempt()
             self._set("lock_timeout", self.policy.lock_timeout_ms)
@@ -192,6 +192,17 @@ class SafeMigrationExecutor(MigrationExecutor):
         if self.connection.in_atomic_block:
             return attempt()
         return self._until_locks_are_got(" ".join(text.split())[:80], attempt)
+
+    def _holds_strong_locks(self) -> bool:
+        """Say whether somebody would wait for this transaction while it waits."""
+        if not self.connection.in_atomic_block:
+            return False
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' "
+                "AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+            )
+            return bool(cursor.rowcount)
 
     def _index_is_built(self, index: str) -> bool:
         """Drop an invalid index of this name, left by an interrupted build; True for the own, finished one."""
