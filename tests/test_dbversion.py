@@ -175,6 +175,8 @@ def test_comments_and_layout_are_no_edit_and_everything_else_is(tmp_path, monkey
     assert digest_of(code, up="-- comment\nselect  1 ;") == plain
     assert digest_of(code, up="SELECT 3;") != plain
     assert digest_of(code, down="SELECT 3;") != plain
+    nested = code.replace('[RunSQLFile("0001")]', '[migrations.SeparateDatabaseAndState([RunSQLFile("0001")])]')
+    assert digest_of(nested, up="SELECT 3;") != digest_of(nested)
     assert digest_of(code.replace("operations =", "atomic = False\n            operations =")) != plain
 
 

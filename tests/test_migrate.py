@@ -336,6 +336,10 @@ def test_concurrently_waits_as_long_as_it_needs(sample, migrate, client, server,
 # What an interrupted build left behind
 
 
+INDEX_EXISTS = (
+    "CommandError: an index item_id exists already, and this migration was to build it. Compare the two; drop the index "
+    "and run this again, or record the migration with --fake.\n"
+)
 CONCURRENT_INDEX = "SQL('CREATE UNIQUE INDEX CONCURRENTLY {exists}item_id ON item (id)', 'DROP INDEX item_id')"
 
 
@@ -367,11 +371,7 @@ def test_a_foreign_index_of_the_same_name_is_not_trusted(sample, migrate, client
     client.execute("CREATE INDEX item_id ON item (name)")
     for _ in range(2):
         result = migrate()
-        assert (result.returncode, result.stderr) == (
-            1,
-            "CommandError: an index item_id exists already, and this migration was to build it. Compare the two; drop "
-            "the index and run this again, or record the migration with --fake.\n",
-        )
+        assert (result.returncode, result.stderr) == (1, INDEX_EXISTS)
     assert recorded(client) == ["0001_items"]
 
 
@@ -403,6 +403,45 @@ def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client,
     assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
         True,
     )
+
+
+def test_an_own_index_is_known_again_after_a_lock_was_not_got(sample, migrate, client, server, empty_database):
+    write_migration(
+        sample, "0002_index", CONCURRENT_INDEX.format(exists=""),
+        "SQL('ALTER TABLE other ADD COLUMN more text', SQL.noop)", atomic=False,
+    )  # fmt: skip
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("CREATE TABLE other ()")
+    with transaction_of(server, empty_database, "SELECT FROM other"):
+        assert migrate("sample", "--lock-timeout-ms=100", "--retries=0").returncode == 4
+    assert recorded(client) == ["0001_items"]
+    result = migrate()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert recorded(client) == ["0001_items", "0002_index"]
+
+
+def test_an_index_of_another_text_of_the_migration_is_not_trusted(sample, migrate, client):
+    failing = "SQL('SELECT 1 / 0', SQL.noop)"
+    write_migration(sample, "0002_index", CONCURRENT_INDEX.format(exists=""), failing, atomic=False)
+    assert "division by zero" in migrate().stderr
+    write_migration(
+        sample, "0002_index", "SQL('CREATE INDEX CONCURRENTLY item_id ON item (name)', 'DROP INDEX item_id')",
+        atomic=False,
+    )  # fmt: skip
+    result = migrate()
+    assert (result.returncode, result.stderr) == (1, INDEX_EXISTS)
+
+
+def test_foreign_indexes_are_refused_before_the_first_one_is_built(sample, migrate, client):
+    write_migration(
+        sample, "0002_index", "SQL('CREATE INDEX CONCURRENTLY item_name ON item (name)', SQL.noop)",
+        f"migrations.SeparateDatabaseAndState([{CONCURRENT_INDEX.format(exists='')}])", atomic=False,
+    )  # fmt: skip
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("CREATE INDEX item_id ON item (name)")
+    result = migrate()
+    assert (result.returncode, result.stderr) == (1, INDEX_EXISTS)
+    assert client.execute("SELECT to_regclass('item_name')").fetchone() == (None,)
 
 
 # The command
