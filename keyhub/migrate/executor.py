@@ -172,8 +172,9 @@ class SafeMigrationExecutor(MigrationExecutor):
                 blockers = "; ".join(self.blockers.take()) or "a session that has ended since"
                 if number == tries:
                     raise LockNotGotError(
-                        f"{what} did not get its locks in {tries} tries of {self.policy.lock_timeout_ms} ms, and has "
-                        f"changed nothing. In its way: {blockers}. End that session, or run this again later."
+                        f"{what} did not get its locks in {tries} {'try' if tries == 1 else 'tries'} of "
+                        f"{self.policy.lock_timeout_ms} ms, and has changed nothing. In its way: {blockers}. "
+                        "End that session, or run this again later."
                     ) from error
                 self.tell(f"{what}: lock not got in try {number} of {tries}. In its way: {blockers}.")
                 pause_s = min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S)
