@@ -67,6 +67,12 @@ def test_a_migration_that_is_listed_twice(listed):
     assert ids_of_problems(listed) == {"keyhub.E011": "tenancy.0003_groups is listed twice."}
 
 
+def test_a_migration_that_is_listed_twice_in_one_version(listed):
+    line = line_of(listed, "tenancy.0003_groups")
+    edit(listed, line, line + line)
+    assert ids_of_problems(listed) == {"keyhub.E011": "tenancy.0003_groups is listed twice."}
+
+
 def test_a_migration_that_does_not_exist(listed):
     listed.write_text(listed.read_text() + "    tenancy.0099_nothing\n")
     assert ids_of_problems(listed) == {"keyhub.E013": "tenancy.0099_nothing is listed, but there is no such migration."}

@@ -120,7 +120,7 @@ def running(client, query: str) -> list[int]:
 # One runner at a time
 
 
-ROUNDS = 3
+ROUNDS = 10
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
