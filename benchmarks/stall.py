@@ -2,10 +2,11 @@
 
     .venv/bin/python -m benchmarks.stall [rows]
 
-Each contender gets the same database: version 1 with `rows` (1,000,000) users and sessions, and audit rows as soon as
-there is a table for them. Four clients read and write every table that exists, as fast as they can.
+Each contender gets the same database: version 2 (1 and its data) with `rows` (1,000,000) users and sessions, and as
+many audit rows as soon as there is a table for them. Four clients read and write every table that exists, as fast as
+they can.
 
-1. from version 1 to the newest
+1. from version 2 to the one that makes audit_logs, and from there, with its rows, to the newest
 2. back by one version, which takes ACCESS EXCLUSIVE on tenants, while a forgotten transaction holds a read lock on it
    for some seconds and then ends
 
@@ -63,6 +64,13 @@ REQUESTS = [
     "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
     "VALUES (gen_random_uuid()::text, 'ORG-DEFAULT-001', 'tomorrow')",
     "INSERT INTO groups (tenant_id, name) SELECT id, 'g' FROM tenants WHERE slug = 'team-%(m)s'",
+    "INSERT INTO user_identities (user_id, provider, provider_sub) "
+    "SELECT id, 'google', gen_random_uuid()::text FROM users WHERE email = '%(n)s@example.com'",
+    "INSERT INTO group_memberships (group_id, user_id, role) SELECT groups.id, users.id, 'member' FROM groups, users "
+    "WHERE email = '%(n)s@example.com' LIMIT 1 ON CONFLICT DO NOTHING",
+    "SELECT * FROM organization_domains WHERE organization_id = 'ORG-DEFAULT-001'",
+    "INSERT INTO organization_domains (organization_id, domain) "
+    "SELECT id, gen_random_uuid() || '.example' FROM organizations WHERE slug = 'default'",
     "INSERT INTO audit_logs (organization_id, action, resource_type) VALUES ('ORG-DEFAULT-001', 'a', 'r')",
     "SELECT * FROM audit_logs WHERE organization_id = 'ORG-DEFAULT-001' ORDER BY created_at DESC LIMIT 50",
     "SELECT * FROM organizations WHERE slug = 'default'",
@@ -109,6 +117,9 @@ class Contender:
 class KeyHub(Contender):
     name = "KeyHub's migrate"
 
+    def up_to_audit_logs(self) -> None:
+        self.manage("migrate", "-v0", "--to=add_audit_logs", "--retries=100")
+
     def up(self) -> None:
         self.manage("migrate", "-v0", "--retries=100")
 
@@ -119,6 +130,10 @@ class KeyHub(Contender):
 class PlainDjango(Contender):
     name = "plain Django"
 
+    def up_to_audit_logs(self) -> None:
+        self.run(sys.executable, "-c", PLAIN_DJANGO.format(arguments=["tenancy"]))
+        self.run(sys.executable, "-c", PLAIN_DJANGO.format(arguments=["audit"]))
+
     def up(self) -> None:
         self.run(sys.executable, "-c", PLAIN_DJANGO.format(arguments=[]))
 
@@ -128,14 +143,8 @@ class PlainDjango(Contender):
 
 class Psql(Contender):
     name = "psql"
-    order = (
-        ("tenancy", "0003"),
-        ("audit", "0001"),
-        ("orgs", "0001"),
-        ("orgs", "0002"),
-        ("orgs", "0003"),
-        ("orgs", "0004"),
-    )
+    to_audit_logs = (("tenancy", "0003"), ("audit", "0001"))
+    organizations = (("orgs", "0001"), ("orgs", "0002"), ("orgs", "0003"), ("orgs", "0004"), ("orgs", "0005"))
 
     def __init__(self, server: EmbeddedServer):
         super().__init__(server)
@@ -151,14 +160,18 @@ class Psql(Contender):
             ).stdout
 
         self.script = {
-            "up": "\n".join(sql(app, number) for app, number in self.order),
-            "down": "\n".join(sql(app, number, "--backwards") for app, number in reversed(self.order) if app == "orgs"),
+            "up to audit_logs": "\n".join(sql(*migration) for migration in self.to_audit_logs),
+            "up": "\n".join(sql(*migration) for migration in self.organizations),
+            "down": "\n".join(sql(*migration, "--backwards") for migration in reversed(self.organizations)),
         }
 
-    def psql(self, direction: str) -> None:
+    def psql(self, script: str) -> None:
         command = [self.server.program("psql"), "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]
         command += [f"--host={self.server.socket_directory}", "--username=keyhub", "work"]
-        subprocess.run(command, input=self.script[direction], text=True, check=True)
+        subprocess.run(command, input=self.script[script], text=True, check=True)
+
+    def up_to_audit_logs(self) -> None:
+        self.psql("up to audit_logs")
 
     def up(self) -> None:
         self.psql("up")
@@ -183,7 +196,7 @@ def clients(server: EmbeddedServer) -> Iterator[Waits]:
                 try:
                     connection.execute(request)
                 except psycopg.errors.UndefinedTable:
-                    continue
+                    pass
                 except psycopg.Error as error:
                     failure = f"{type(error).__name__}: {str(error).splitlines()[0]}"
                 waited_s = time.perf_counter() - started
@@ -230,17 +243,22 @@ def measure(server: EmbeddedServer, contender: Contender, rows: int) -> None:
         contender.prepare()
     with clients(server) as waits:
         time.sleep(1)
-        contender.up()
+        contender.up_to_audit_logs()
         time.sleep(1)
-    print(f"{contender.name:17} up:   {waits}", flush=True)
+    print(f"{contender.name:17} up to audit_logs: {waits}", flush=True)
     with server.connect("work", "keyhub") as connection:
         connection.execute(LOAD_AUDIT_LOGS % {"rows": rows})
         connection.execute("ANALYZE")
+    with clients(server) as waits:
+        time.sleep(1)
+        contender.up()
+        time.sleep(1)
+    print(f"{contender.name:17} up to the newest: {waits}", flush=True)
     with clients(server) as waits, forgotten_transaction(server):
         time.sleep(1)
         contender.down()
         time.sleep(1)
-    print(f"{contender.name:17} down: {waits}", flush=True)
+    print(f"{contender.name:17} down:             {waits}", flush=True)
 
 
 def main(rows: int) -> None:

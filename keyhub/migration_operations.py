@@ -1,9 +1,11 @@
 """Operations for migrations. Old migrations run through them: what they do for given arguments must never change."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from django.apps import apps
 from django.db import router
+from django.db.migrations.operations import SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 
 from keyhub.sql_text import statements
@@ -53,3 +55,11 @@ class RunSQLFile(Operation):
 
     def describe(self) -> str:
         return f"Run {self.name}.up.sql"
+
+
+def with_nested(operations: Iterable[Operation]) -> Iterator[Operation]:
+    """The operations, and those that SeparateDatabaseAndState runs, however deep."""
+    for operation in operations:
+        yield operation
+        if isinstance(operation, SeparateDatabaseAndState):
+            yield from with_nested(operation.database_operations)

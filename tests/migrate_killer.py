@@ -1,65 +1,112 @@
 """Runs migrate again and again, each time killed (SIGKILL) one statement later, until it has nothing left to do.
 
-    python -m tests.migrate_killer up|down
+    python -m tests.migrate_killer up|down [app]     kills
+    python -m tests.migrate_killer watch up|down     does not
 
 Used by test_migrate_killed.py. Django is loaded once; each run is a fork of this process, which has no connection.
-Prints how many runs were killed.
+Prints, as JSON, the statements of migrations before which a run was killed; with `watch` those that it would be.
 """
 
+import json
 import os
+import re
 import signal
 import sys
+from contextlib import contextmanager
 
 import django
 
 
-def main(direction: str) -> int:
+def main(*arguments: str) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyhub.settings")
     django.setup()
-    killed, kill_at, done_before = 0, 1, _applied()
-    while not _run_and_kill(direction, kill_at):
-        killed += 1
+    if arguments[0] == "watch":
+        print(json.dumps(_run_and_kill([*arguments[1:]], None)[1]))  # noqa: T201
+        return 0
+    killed, kill_at, done_before, first = [], 1, _applied(), True
+    while True:
+        ended, statements = _run_and_kill([*arguments], kill_at, first)
+        if ended:
+            break
+        killed += statements[-1:]
         done = _applied()
-        # The next migration's statements are counted from the start again.
-        kill_at = 1 if done != done_before else kill_at + 1
+        # From the start again with the first statement of a migration, and with the next one's.
+        kill_at = 1 if done != done_before or (first and statements) else kill_at + 1
+        first = first and not statements
         done_before = done
-    print(killed)  # noqa: T201
+    print(json.dumps(killed))  # noqa: T201
     return 0
 
 
-def _run_and_kill(direction: str, kill_at: int) -> bool:
-    """Fork a run that kills itself before its statement number `kill_at`; say whether it came to its end."""
+def _run_and_kill(arguments: list[str], kill_at: int | None, first: bool = False) -> tuple[bool, list[str]]:
+    """Fork a run that kills itself before its statement number `kill_at`; whether it came to its end, and what it ran.
+
+    Counted are the statements of migrations and those after the last one; in the `first` runs those before, too.
+    """
+    reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        os._exit(_child(direction, kill_at))
+        os.close(reading)
+        os._exit(_child(arguments, kill_at, first, writing))
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        statements = [json.loads(line) for line in pipe]
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
+        return False, statements
     assert os.WEXITSTATUS(status) == 0, f"migrate exited with {os.WEXITSTATUS(status)}"
-    return True
+    return True, statements
 
 
-def _child(direction: str, kill_at: int) -> int:
+def _child(arguments: list[str], kill_at: int | None, first: bool, pipe: int) -> int:
     from django.core.management import call_command
     from django.db import connection
-    from django.db.models.signals import pre_migrate
 
-    statements = 0
+    from keyhub.management.commands import migrate
+
+    count, counting, in_migration = 0, first, False
+
+    class Executor(migrate.SafeMigrationExecutor):
+        def migrate(self, *args, **kwargs):
+            nonlocal counting
+            connection.execute_wrappers.append(count_and_kill)
+            state = super().migrate(*args, **kwargs)
+            counting = True
+            return state
+
+        def apply_migration(self, *args, **kwargs):
+            with migration():
+                return super().apply_migration(*args, **kwargs)
+
+        def unapply_migration(self, *args, **kwargs):
+            with migration():
+                return super().unapply_migration(*args, **kwargs)
+
+    @contextmanager
+    def migration():
+        nonlocal counting, in_migration
+        counting = in_migration = True
+        yield
+        in_migration = False
 
     def count_and_kill(execute, sql, params, many, context):
-        nonlocal statements
-        statements += 1
-        if statements == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        nonlocal count
+        if counting:
+            count += 1
+            if in_migration:
+                # Savepoints are numbered anew in each run.
+                os.write(pipe, json.dumps(re.sub(r'"s\d+_x\d+"', "s", str(sql))).encode() + b"\n")
+            if count == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
         return execute(sql, params, many, context)
 
-    def begin(**kwargs):
-        if count_and_kill not in connection.execute_wrappers:
-            connection.execute_wrappers.append(count_and_kill)
-
-    pre_migrate.connect(begin)
-    call_command("migrate", verbosity=0, yes=True, to=None if direction == "up" else "zero")
+    migrate.SafeMigrationExecutor = Executor
+    direction, *app = arguments
+    if app:
+        call_command("migrate", *app, *([] if direction == "up" else ["zero"]), verbosity=0)
+    else:
+        call_command("migrate", verbosity=0, yes=True, to=None if direction == "up" else "zero")
     return 0
 
 
@@ -85,4 +132,4 @@ def _applied() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

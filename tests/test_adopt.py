@@ -478,14 +478,17 @@ def test_writers_go_on_and_nothing_of_theirs_is_lost(client, server, empty_datab
     try:
         take_over()
         writes = [writer.writes for writer in writers]
-        time.sleep(0.5)
+        deadline = time.monotonic() + 30
+        while not all(before < writer.writes for before, writer in zip(writes, writers, strict=True)):
+            assert [writer.error for writer in writers] == [None] * len(writers)
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
     finally:
         for writer in writers:
             writer.stop.set()
         for writer in writers:
             writer.join()
     assert [writer.error for writer in writers] == [None] * len(writers)
-    assert all(before < writer.writes for before, writer in zip(writes, writers, strict=True))
     audit = dict(client.execute("SELECT id, action FROM audit_logs WHERE action IN ('made', 'seen')").fetchall())
     assert audit == {key: value for writer in writers for key, value in writer.audit.items()}
     assert value(client, "SELECT count(*) FROM audit_logs WHERE action = 'old'") == 20000
@@ -503,7 +506,7 @@ def test_a_lock_that_is_not_got_is_told_and_the_next_run_goes_on(
     with server.connect(empty_database, "keyhub") as reader, reader.transaction():
         reader.execute("SELECT FROM groups")
         with connected_to(empty_database), pytest.raises(LockNotGotError):
-            adopt.adopt(connection, version_list.read(), told.append, LockPolicy(lock_timeout_ms=50, retries=1))
+            adopt.adopt(connection, version_list.read(), told.append, LockPolicy(lock_timeout_ms=1000, retries=1))
     assert any("lock not got in try 1 of 2. In its way: pid" in line for line in told)
     assert value(client, "SELECT count(*) FROM groups") == 30
     assert take_over()[-1].startswith("Recorded: ")

@@ -67,6 +67,12 @@ def test_a_migration_that_is_listed_twice(listed):
     assert ids_of_problems(listed) == {"keyhub.E011": "tenancy.0003_groups is listed twice."}
 
 
+def test_a_migration_that_is_listed_twice_in_one_version(listed):
+    line = line_of(listed, "tenancy.0003_groups")
+    edit(listed, line, line + line)
+    assert ids_of_problems(listed) == {"keyhub.E011": "tenancy.0003_groups is listed twice."}
+
+
 def test_a_migration_that_does_not_exist(listed):
     listed.write_text(listed.read_text() + "    tenancy.0099_nothing\n")
     assert ids_of_problems(listed) == {"keyhub.E013": "tenancy.0099_nothing is listed, but there is no such migration."}
@@ -175,6 +181,8 @@ def test_comments_and_layout_are_no_edit_and_everything_else_is(tmp_path, monkey
     assert digest_of(code, up="-- comment\nselect  1 ;") == plain
     assert digest_of(code, up="SELECT 3;") != plain
     assert digest_of(code, down="SELECT 3;") != plain
+    nested = code.replace('[RunSQLFile("0001")]', '[migrations.SeparateDatabaseAndState([RunSQLFile("0001")])]')
+    assert digest_of(nested, up="SELECT 3;") != digest_of(nested)
     assert digest_of(code.replace("operations =", "atomic = False\n            operations =")) != plain
 
 

@@ -120,7 +120,7 @@ def running(client, query: str) -> list[int]:
 # One runner at a time
 
 
-ROUNDS = 3
+ROUNDS = 10
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
@@ -255,7 +255,7 @@ def test_a_migration_gives_up_its_place_and_tells_who_is_in_the_way(sample, migr
     assert migrate("sample", "0001").returncode == 0
     with transaction_of(server, empty_database, "SELECT count(*) FROM item") as holder:
         holder_pid = holder.info.backend_pid
-        process = migrate.start("sample", "--retries=2", "--lock-timeout-ms=300")
+        process = migrate.start("sample", "--retries=2", "--lock-timeout-ms=1000")
         reads = 0
         while process.poll() is None:
             # Behind a waiting ALTER TABLE readers wait, too: until it gives up its place, not for the holder's end.
@@ -274,7 +274,7 @@ def test_a_migration_gives_up_its_place_and_tells_who_is_in_the_way(sample, migr
             rf"sample\.0002_column: lock not got in try {number} of 3\. In its way: {in_the_way}\.", told[number - 1]
         )
     assert re.fullmatch(
-        r"CommandError: sample\.0002_column did not get its locks in 3 tries of 300 ms, and has changed nothing\. "
+        r"CommandError: sample\.0002_column did not get its locks in 3 tries of 1000 ms, and has changed nothing\. "
         rf"In its way: {in_the_way}\. End that session, or run this again later\.",
         told[2],
     )
@@ -282,6 +282,36 @@ def test_a_migration_gives_up_its_place_and_tells_who_is_in_the_way(sample, migr
     assert recorded(client) == ["0001_items"]
     assert reads > 3
     assert migrate().returncode == 0
+
+
+def test_a_blocker_that_may_not_be_looked_into_is_told_all_the_same(
+    sample, migrate, client, server, empty_database, worker_id
+):
+    """The statements of other users are for superusers and members of pg_read_all_stats."""
+    deployer = f"keyhub_deployer_{worker_id}"
+    write_migration(sample, "0002_column", "SQL('ALTER TABLE item ADD COLUMN more text', SQL.noop)")
+    assert migrate("sample", "0001").returncode == 0
+    with server.connect(empty_database) as admin:
+        admin.execute(f"CREATE ROLE {deployer} LOGIN")
+        try:
+            for relation in ("DATABASE " + empty_database, "SCHEMA public"):
+                admin.execute(f"ALTER {relation} OWNER TO {deployer}")
+            for table in ("item", "django_migrations", "keyhub_migrations"):
+                admin.execute(f"ALTER TABLE {table} OWNER TO {deployer}; GRANT ALL ON {table} TO keyhub")
+            migrate.environment = {
+                **migrate.environment,
+                "DATABASE_URL": database_url(server, empty_database, deployer),
+            }
+            with transaction_of(server, empty_database, "LOCK TABLE item") as holder:
+                result = migrate("sample", "--lock-timeout-ms=1000", "--retries=0")
+                told = (
+                    "CommandError: sample.0002_column did not get its locks in 1 try of 1000 ms, and has changed "
+                    f"nothing. In its way: pid {holder.info.backend_pid} (reporting, user keyhub), of which only a "
+                    "member of pg_read_all_stats sees more. End that session, or run this again later.\n"
+                )
+        finally:
+            admin.execute(f"REASSIGN OWNED BY {deployer} TO keyhub; DROP OWNED BY {deployer}; DROP ROLE {deployer}")
+    assert (result.returncode, result.stderr) == (4, told)
 
 
 def test_it_goes_through_when_the_way_is_free_again(sample, migrate, client, server, empty_database):
@@ -295,6 +325,27 @@ def test_it_goes_through_when_the_way_is_free_again(sample, migrate, client, ser
     assert "lock not got in try 1 of 11" in told
     assert output.rstrip().endswith("OK")
     assert recorded(client) == ["0001_items", "0002_column"]
+
+
+def test_a_patient_statement_is_not_patient_behind_a_strong_lock(sample, migrate, client, server, empty_database):
+    """Whoever waits for what its transaction holds would wait as long as it does."""
+    write_migration(
+        sample, "0002_other", "SQL('CREATE TABLE other (id int); "
+        "ALTER TABLE other ADD CONSTRAINT positive CHECK (id > 0) NOT VALID', 'DROP TABLE other')",
+    )  # fmt: skip
+    write_migration(
+        sample, "0003_column", "SQL('ALTER TABLE item ADD COLUMN more text', SQL.noop)",
+        "SQL('ALTER TABLE other VALIDATE CONSTRAINT positive', SQL.noop)",
+    )  # fmt: skip
+    assert migrate("sample", "0002").returncode == 0
+    with transaction_of(server, empty_database, "LOCK TABLE other IN SHARE UPDATE EXCLUSIVE MODE"):
+        process = migrate.start("sample", "--lock-timeout-ms=1000", "--retries=0")
+        try:
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 4, errors
+    assert migrate().returncode == 0
 
 
 def test_concurrently_waits_as_long_as_it_needs(sample, migrate, client, server, empty_database):
@@ -315,6 +366,10 @@ def test_concurrently_waits_as_long_as_it_needs(sample, migrate, client, server,
 # What an interrupted build left behind
 
 
+INDEX_EXISTS = (
+    "CommandError: an index item_id exists already, and this migration was to build it. Compare the two; drop the "
+    "index and run this again, or record the migration with --fake.\n"
+)
 CONCURRENT_INDEX = "SQL('CREATE UNIQUE INDEX CONCURRENTLY {exists}item_id ON item (id)', 'DROP INDEX item_id')"
 
 
@@ -346,19 +401,16 @@ def test_a_foreign_index_of_the_same_name_is_not_trusted(sample, migrate, client
     client.execute("CREATE INDEX item_id ON item (name)")
     for _ in range(2):
         result = migrate()
-        assert (result.returncode, result.stderr) == (
-            1,
-            "CommandError: an index item_id exists already, and this migration was to build it. Compare the two; drop "
-            "the index and run this again, or record the migration with --fake.\n",
-        )
+        assert (result.returncode, result.stderr) == (1, INDEX_EXISTS)
     assert recorded(client) == ["0001_items"]
 
 
 @pytest.mark.parametrize("moment", ["while it builds", "before it is recorded"])
 def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client, server, empty_database, moment):
     write_migration(
-        sample, "0002_index", CONCURRENT_INDEX.format(exists=""), "SQL('SELECT pg_sleep(1)', SQL.noop)", atomic=False
-    )
+        sample, "0002_index", CONCURRENT_INDEX.format(exists=""), "SQL('SELECT pg_advisory_lock(1)', SQL.noop)",
+        atomic=False,
+    )  # fmt: skip
     assert migrate("sample", "0001").returncode == 0
     if moment == "while it builds":
         with transaction_of(server, empty_database, "INSERT INTO item VALUES (1, 'one')"):
@@ -371,10 +423,12 @@ def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client,
             False,
         )
     else:
-        process = migrate.start()
-        wait_until(lambda: running(client, "pg_sleep"))
+        client.execute("SELECT pg_advisory_lock(1)")
+        process = migrate.start("sample", "--lock-timeout-ms=60000")
+        wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
         process.kill()
         process.communicate()
+        client.execute("SELECT pg_advisory_unlock(1)")
     assert recorded(client) == ["0001_items"]
     result = migrate()
     assert result.returncode == 0, result.stderr
@@ -382,6 +436,45 @@ def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client,
     assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
         True,
     )
+
+
+def test_an_own_index_is_known_again_after_a_lock_was_not_got(sample, migrate, client, server, empty_database):
+    write_migration(
+        sample, "0002_index", CONCURRENT_INDEX.format(exists=""),
+        "SQL('ALTER TABLE other ADD COLUMN more text', SQL.noop)", atomic=False,
+    )  # fmt: skip
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("CREATE TABLE other ()")
+    with transaction_of(server, empty_database, "SELECT FROM other"):
+        assert migrate("sample", "--lock-timeout-ms=100", "--retries=0").returncode == 4
+    assert recorded(client) == ["0001_items"]
+    result = migrate()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert recorded(client) == ["0001_items", "0002_index"]
+
+
+def test_an_index_of_another_text_of_the_migration_is_not_trusted(sample, migrate, client):
+    failing = "SQL('SELECT 1 / 0', SQL.noop)"
+    write_migration(sample, "0002_index", CONCURRENT_INDEX.format(exists=""), failing, atomic=False)
+    assert "division by zero" in migrate().stderr
+    write_migration(
+        sample, "0002_index", "SQL('CREATE INDEX CONCURRENTLY item_id ON item (name)', 'DROP INDEX item_id')",
+        atomic=False,
+    )  # fmt: skip
+    result = migrate()
+    assert (result.returncode, result.stderr) == (1, INDEX_EXISTS)
+
+
+def test_foreign_indexes_are_refused_before_the_first_one_is_built(sample, migrate, client):
+    write_migration(
+        sample, "0002_index", "SQL('CREATE INDEX CONCURRENTLY item_name ON item (name)', SQL.noop)",
+        f"migrations.SeparateDatabaseAndState([{CONCURRENT_INDEX.format(exists='')}])", atomic=False,
+    )  # fmt: skip
+    assert migrate("sample", "0001").returncode == 0
+    client.execute("CREATE INDEX item_id ON item (name)")
+    result = migrate()
+    assert (result.returncode, result.stderr) == (1, INDEX_EXISTS)
+    assert client.execute("SELECT to_regclass('item_name')").fetchone() == (None,)
 
 
 # The command
@@ -431,7 +524,13 @@ def test_wrong_use(manage, empty_database, arguments):
         ("REINDEX TABLE CONCURRENTLY t", True),
         ("REINDEX INDEX CONCURRENTLY i", True),
         ("ALTER TABLE t VALIDATE CONSTRAINT c", True),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c, VALIDATE CONSTRAINT d", True),
+        ('ALTER TABLE "t" VALIDATE CONSTRAINT "c";', True),
         ("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", True),
+        ("REINDEX (CONCURRENTLY, VERBOSE) TABLE t", True),
+        ("ALTER TABLE t ADD COLUMN a int, VALIDATE CONSTRAINT c", False),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c, ADD COLUMN a int", False),
+        ("ALTER TABLE t VALIDATE CONSTRAINT c; ALTER TABLE t ADD COLUMN a int", False),
         ("CREATE INDEX i ON t (a)", False),
         ("ALTER TABLE t ADD CONSTRAINT c CHECK (a > 0) NOT VALID", False),
         ("ALTER TABLE t ADD COLUMN concurrently int", False),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from django.db.migrations.migration import Migration
 
-from keyhub.migration_operations import RunSQLFile
+from keyhub.migration_operations import RunSQLFile, with_nested
 from keyhub.sql_text import normalized
 
 
@@ -19,7 +19,7 @@ def digest(migration: Migration) -> str:
     """
     code = Path(sys.modules[type(migration).__module__].__file__).read_text(encoding="utf-8")
     parts = [*_significant(ast.parse(code))]
-    for operation in migration.operations:
+    for operation in with_nested(migration.operations):
         if isinstance(operation, RunSQLFile):
             for direction in ("up", "down"):
                 path = operation.path(migration.app_label, direction)

@@ -43,6 +43,8 @@ class Version:
     number: str
     description: str
     digests: dict[MigrationKey, str | None] = field(default_factory=dict, hash=False)
+    repeated: list[MigrationKey] = field(default_factory=list, hash=False)
+    """Those of its migrations that it lists once more."""
 
     @property
     def migrations(self) -> list[MigrationKey]:
@@ -70,7 +72,10 @@ def read(path: Path | None = None) -> list[Version]:
         if match := _VERSION.fullmatch(line):
             versions.append(Version(len(versions) + 1, match[1], match[2]))
         elif versions and (match := _MIGRATION.fullmatch(line)):
-            versions[-1].digests[match[1], match[2]] = match[3]
+            version, key = versions[-1], (match[1], match[2])
+            if key in version.digests:
+                version.repeated.append(key)
+            version.digests[key] = match[3]
         else:
             raise VersionListError(
                 f"line {number} of {path.name} is neither a version (YYYYMMDDHHMMSS_description) nor, indented below "
@@ -120,7 +125,8 @@ def problems(versions: list[Version], graph: MigrationGraph) -> list[Problem]:
             )
     listed = [key for version in versions for key in version.migrations]
     position = {key: index for index, key in reversed(list(enumerate(listed)))}
-    for key in sorted({key for key in listed if listed.count(key) > 1}):
+    repeated = {key for version in versions for key in version.repeated}
+    for key in sorted(repeated | {key for key in listed if listed.count(key) > 1}):
         found.append(Problem("keyhub.E011", f"{'.'.join(key)} is listed twice.", "Take one of the lines away."))
     for key in sorted(set(graph.nodes) - set(listed)):
         found.append(Problem("keyhub.E012", f"{'.'.join(key)} is in no version.", "Run manage.py dbversion --write."))

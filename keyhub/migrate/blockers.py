@@ -26,12 +26,15 @@ class BlockerWatch:
             cursor.execute("SELECT pg_backend_pid()")
             (self._pid,) = cursor.fetchone()
         self._seen: list[str] = []
+        self._ready = threading.Event()
         self._stop = threading.Event()
 
     @contextmanager
     def running(self) -> Iterator["BlockerWatch"]:
         thread = threading.Thread(target=self._watch, name="keyhub-blockers", daemon=True)
         thread.start()
+        # Connecting can take longer than a try.
+        self._ready.wait()
         try:
             yield self
         finally:
@@ -47,6 +50,8 @@ class BlockerWatch:
         # A connection of Django belongs to the thread that made it.
         connection = self._watched.copy()
         try:
+            connection.ensure_connection()
+            self._ready.set()
             while not self._stop.wait(LOOK_EVERY_S):
                 with connection.cursor() as cursor:
                     cursor.execute(BLOCKERS, [self._pid])
@@ -56,8 +61,12 @@ class BlockerWatch:
             # Say, a server that has no connection to spare: the migration goes on without knowing its blockers.
             self._seen = [f"it could not be looked up ({' '.join(str(error).split())})"]
         finally:
+            self._ready.set()
             connection.close()
 
 
-def _sentence(pid: int, application: str, user: str, state: str, duration: str, query: str) -> str:
-    return f"pid {pid} ({application or 'no application name'}, user {user}), {state} for {duration}: {query}"
+def _sentence(pid: int, application: str, user: str, state: str | None, duration: str | None, query: str) -> str:
+    who = f"pid {pid} ({application or 'no application name'}, user {user})"
+    if state is None:
+        return f"{who}, of which only a member of pg_read_all_stats sees more"
+    return f"{who}, {state} for {duration}: {query}"

@@ -2,19 +2,24 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
+from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import OperationalError, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
+from django.db.migrations.operations import RunSQL
+from django.db.migrations.operations.base import Operation
 
+from keyhub import sql_text
 from keyhub.dbversion.database import Plan, current_digest
 from keyhub.dbversion.version_list import Version
 from keyhub.migrate import statements
 from keyhub.migrate.blockers import BlockerWatch
 from keyhub.migrate.history import History
+from keyhub.migration_operations import RunSQLFile, with_nested
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"
@@ -115,16 +120,17 @@ class SafeMigrationExecutor(MigrationExecutor):
         if fake:
             return apply(state, migration, fake, fake_initial)
         key = migration.app_label, migration.name
-        self.resuming = self.history.interrupted(*key)
+        text = current_digest(migration)
+        self.resuming = self.history.interrupted(*key, text)
         if not self.resuming:
-            self._refuse_existing_indexes(migration)
-            self.history.record_started(*key)
+            for index in _indexes_built_concurrently(migration):
+                self._index_is_built(index)
+            self.history.record_started(*key, text)
         try:
             return apply(state, migration, fake, fake_initial)
-        except Exception:
-            # It came to an end, if a bad one: what the next run finds there is not trusted as this run's.
-            if self.connection.is_usable():
-                self.history.record_unapplied(*key)
+        except RefusedError:
+            # An index of somebody else's, by a name that only the run itself brought to light.
+            self.history.record_unapplied(*key)
             raise
         finally:
             self.resuming = False
@@ -167,8 +173,9 @@ class SafeMigrationExecutor(MigrationExecutor):
                 blockers = "; ".join(self.blockers.take()) or "a session that has ended since"
                 if number == tries:
                     raise LockNotGotError(
-                        f"{what} did not get its locks in {tries} tries of {self.policy.lock_timeout_ms} ms, and has "
-                        f"changed nothing. In its way: {blockers}. End that session, or run this again later."
+                        f"{what} did not get its locks in {tries} {'try' if tries == 1 else 'tries'} of "
+                        f"{self.policy.lock_timeout_ms} ms, and has changed nothing. In its way: {blockers}. "
+                        "End that session, or run this again later."
                     ) from error
                 self.tell(f"{what}: lock not got in try {number} of {tries}. In its way: {blockers}.")
                 pause_s = min(FIRST_PAUSE_S * 2 ** (number - 1), LONGEST_PAUSE_S)
@@ -185,7 +192,7 @@ class SafeMigrationExecutor(MigrationExecutor):
         def attempt():
             return execute(sql, params, many, context)
 
-        if statements.is_patient(text):
+        if statements.is_patient(text) and not self._holds_strong_locks():
             self._set("lock_timeout", 0)
             result = attempt()
             self._set("lock_timeout", self.policy.lock_timeout_ms)
@@ -193,6 +200,17 @@ class SafeMigrationExecutor(MigrationExecutor):
         if self.connection.in_atomic_block:
             return attempt()
         return self._until_locks_are_got(" ".join(text.split())[:80], attempt)
+
+    def _holds_strong_locks(self) -> bool:
+        """Say whether somebody would wait for this transaction while it waits."""
+        if not self.connection.in_atomic_block:
+            return False
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation' "
+                "AND mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
+            )
+            return bool(cursor.rowcount)
 
     def _index_is_built(self, index: str) -> bool:
         """Drop an invalid index of this name, left by an interrupted build; True for the own, finished one."""
@@ -218,12 +236,25 @@ class SafeMigrationExecutor(MigrationExecutor):
             row = cursor.fetchone()
         return None if row is None else row[0]
 
-    def _refuse_existing_indexes(self, migration: Migration) -> None:
-        for operation in migration.operations:
-            index = getattr(operation, "index", None)
-            if index is not None:
-                self._index_is_built(index.name)
-
     def _set(self, name: str, milliseconds: int) -> None:
         with self.connection.cursor() as cursor:
             cursor.execute("SELECT set_config(%s, %s, false)", [name, str(milliseconds)])
+
+
+def _indexes_built_concurrently(migration: Migration) -> Iterator[str]:
+    """The indexes that a migration builds CONCURRENTLY, as far as it says so before it runs."""
+    for operation in with_nested(migration.operations):
+        if isinstance(operation, AddIndexConcurrently):
+            yield operation.index.name
+        for statement in _sql(operation, migration.app_label):
+            index = statements.index_built_concurrently(statement)
+            if index is not None:
+                yield index
+
+
+def _sql(operation: Operation, app_label: str) -> Iterator[str]:
+    if isinstance(operation, RunSQLFile):
+        yield from sql_text.statements(operation.path(app_label, "up").read_text(encoding="utf-8"))
+    elif isinstance(operation, RunSQL):
+        for part in [operation.sql] if isinstance(operation.sql, str) else operation.sql:
+            yield from sql_text.statements(part if isinstance(part, str) else part[0])

@@ -55,11 +55,12 @@ class History:
             list(names),
         )
 
-    def record_started(self, app: str, name: str) -> None:
+    def record_started(self, app: str, name: str, digest: str | None) -> None:
         """Note that a migration begins outside a transaction, so that an interrupted one is known as such."""
         self._execute(
-            "UPDATE keyhub_migrations SET started_at = statement_timestamp(), applied_at = NULL, unapplied_at = NULL "
-            "WHERE app = %s AND name = %s",
+            "UPDATE keyhub_migrations SET digest = %s, started_at = statement_timestamp(), applied_at = NULL, "
+            "unapplied_at = NULL WHERE app = %s AND name = %s",
+            digest,
             app,
             name,
         )
@@ -81,11 +82,13 @@ class History:
             name,
         )
 
-    def interrupted(self, app: str, name: str) -> bool:
-        """Say whether a run of this migration, outside a transaction, began and did not end."""
+    def interrupted(self, app: str, name: str, digest: str | None) -> bool:
+        """Say whether a run of this migration, outside a transaction and of this very text, began and did not end."""
         with self.connection.cursor() as cursor:
             cursor.execute(
-                "SELECT FROM keyhub_migrations WHERE app = %s AND name = %s AND started_at IS NOT NULL", [app, name]
+                "SELECT FROM keyhub_migrations WHERE app = %s AND name = %s AND started_at IS NOT NULL "
+                "AND digest IS NOT DISTINCT FROM %s",
+                [app, name, digest],
             )
             return bool(cursor.rowcount)
 

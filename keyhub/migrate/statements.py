@@ -5,8 +5,9 @@ import re
 from keyhub import sql_text
 
 _PATIENT = re.compile(
-    r"(CREATE( UNIQUE)? INDEX|DROP INDEX|REINDEX \w+) CONCURRENTLY\b"
-    r"|ALTER TABLE .*(\bVALIDATE CONSTRAINT\b|\bDETACH PARTITION .*CONCURRENTLY$)"
+    r"(CREATE( UNIQUE)? INDEX|DROP INDEX|REINDEX( \w+)*) CONCURRENTLY\b"
+    r"|ALTER TABLE [^,]*\bVALIDATE CONSTRAINT\b[^,]*(, VALIDATE CONSTRAINT\b[^,]*)*$"
+    r"|ALTER TABLE [^,]*\bDETACH PARTITION [^,]*CONCURRENTLY$"
 )
 
 
@@ -17,7 +18,11 @@ def is_patient(statement: str) -> bool:
     takes SHARE UPDATE EXCLUSIVE, which lets readers and writers go on:
     https://www.postgresql.org/docs/current/explicit-locking.html#LOCKING-TABLES
     """
-    words = " ".join(token[0].upper() for token in sql_text.tokens(statement) if token.lastgroup == "word")
+    parts = sql_text.statements(statement)
+    if len(parts) != 1:
+        return False
+    tokens = sql_text.tokens(parts[0])
+    words = " ".join(token[0].upper() for token in tokens if token.lastgroup == "word" or token[0] == ",")
     return _PATIENT.match(words) is not None
 
 
