@@ -1,6 +1,7 @@
 -- Everything of one schema that a migration could have made, one row per object: kind, table, name, facts.
 -- A fact stands for what differs from PostgreSQL's default, so that the usual is short and the text is the same on
 -- every version. Facts whose name begins with _ are of this database alone, and are not compared.
+-- pg_get_expr() with a table's oid waits for whoever holds that table exclusively; 0 does where no column is named.
 WITH schema AS MATERIALIZED (
     SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = current_schema()
 ), owner AS MATERIALIZED (
@@ -34,7 +35,7 @@ WITH schema AS MATERIALIZED (
                     CASE WHEN not_null.conname !~ '_not_null\d*$'
                          THEN 'named ' || quote_ident(not_null.conname) END)
                 END,
-            'default', CASE WHEN attgenerated = '' THEN pg_get_expr(adbin, adrelid) END,
+            'default', CASE WHEN attgenerated = '' THEN pg_get_expr(adbin, 0) END,
             'generated', CASE WHEN attgenerated <> '' THEN pg_get_expr(adbin, adrelid) END,
             'virtual', CASE WHEN attgenerated = 'v' THEN 'yes' END,
             'identity', CASE attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' END,
@@ -136,7 +137,7 @@ UNION ALL
 SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'matview' WHEN 'f' THEN 'foreign-table' ELSE 'table' END,
     '', name, json_build_object(
         'partition of', parent_name,
-        'bound', CASE WHEN relispartition THEN pg_get_expr(relpartbound, relation.oid) END,
+        'bound', CASE WHEN relispartition THEN pg_get_expr(relpartbound, 0) END,
         'detach pending', CASE WHEN inhdetachpending THEN 'yes' END,
         'partition key', pg_get_partkeydef(relation.oid),
         'definition', CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(relation.oid) END,

@@ -62,6 +62,7 @@ def compare(file: Objects, live: Catalogue) -> Drift:
         if expected.get(key) != found.get(key)
     ]
     follows = _Following(expected, found, differences)
+    renamed = [difference for difference in renamed if not follows(difference)]
     told = [difference for difference in differences if not follows(difference)]
     return Drift(renamed_tables + renamed + sorted(told, key=_place), expected, live)
 
@@ -73,7 +74,11 @@ def _place(difference: Difference) -> tuple:
     rank = ["PRIMARY", "UNIQUE", "EXCLUDE", "CHECK", "FOREIGN"]
     word = definition.split(" ")[0] if item.kind == "constraint" else ""
     is_partition = "partition of" in item.facts
-    return KINDS.index(item.kind), rank.index(word) if word in rank else 0, is_partition, item.table, item.name
+    kind = KINDS.index(item.kind)
+    if difference.expected is None:
+        # What is too much goes in the opposite order, behind all else.
+        return True, -kind, 0, is_partition, item.table, item.name
+    return False, kind, rank.index(word) if word in rank else 0, is_partition, item.table, item.name
 
 
 def _parent(objects: Objects, table: str) -> str | None:

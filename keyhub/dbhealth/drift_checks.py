@@ -74,6 +74,8 @@ def drift(examination: Examination) -> Iterator[Finding]:
     mender = Mender(found)
     makers = catalogue_file.makers() if examination.records is not None else {}
     for difference in found.differences:
+        if difference.subject.kind in ("index", "constraint", "column"):
+            examination.drifted_tables.add(difference.subject.table)
         maker = makers.get(difference.subject.key) if difference.expected is None else None
         yield Finding(
             _id(difference),
@@ -162,4 +164,4 @@ def _short(facts: dict[str, str]) -> str:
     return f" ({text})" if text and len(text) <= LONGEST_SHOWN else ""
 
 
-register(drift, sorted({*IDS.values(), STALE}))
+register(drift, sorted({*IDS.values(), STALE}), may_wait=True)

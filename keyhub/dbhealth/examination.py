@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from django.db import DatabaseError, ProgrammingError, connections, transaction
+from django.db import DatabaseError, OperationalError, ProgrammingError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
@@ -14,6 +14,8 @@ from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped, Unreada
 STATEMENT_TIMEOUT_MS = 10_000
 LOCK_TIMEOUT_MS = 2_000
 QUERY_CANCELED = "57014"
+LOCK_NOT_AVAILABLE = "55P03"
+NOT_LOOKED = "keyhub.H019"
 
 MigrationKey = tuple[str, str]
 
@@ -40,6 +42,8 @@ class Examination:
     def __init__(self, connection: BaseDatabaseWrapper, report: Report):
         self.connection = connection
         self.report = report
+        # Tables of which an index or a key is not as it should be: what else is odd about theirs may follow from that.
+        self.drifted_tables: set[str] = set()
 
     def rows(self, query: str, parameters: Sequence | dict | None = None) -> list[tuple]:
         with self.connection.cursor() as cursor:
@@ -108,6 +112,7 @@ class Registered:
     ids: tuple[str, ...]
     phases: frozenset[Phase] = frozenset(Phase)
     reads_rows: bool = False
+    may_wait: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,23 +143,49 @@ class _Registry:
 _registry = _Registry()
 
 
-def register(check: Check, ids: Iterable[str], phases: Iterable[Phase] = Phase, reads_rows: bool = False) -> None:
+def register(
+    check: Check,
+    ids: Iterable[str],
+    phases: Iterable[Phase] = Phase,
+    reads_rows: bool = False,
+    may_wait: bool = False,
+) -> None:
     """Add a check to every run of dbhealth, with the ids of all that it can yield.
 
-    One that `reads_rows` runs with --data alone.
+    One that `reads_rows` runs with --data alone. One that `may_wait` asks for locks on tables; where they are not to be
+    had, the rest of the run goes on.
     """
     _registry.checks = [known for known in _registry.checks if known.check is not check]
-    _registry.checks.append(Registered(check, tuple(ids), frozenset(phases), reads_rows))
+    _registry.checks.append(Registered(check, tuple(ids), frozenset(phases), reads_rows, may_wait))
 
 
 def known_ids() -> set[str]:
-    return {check_id for registered in _registry.checks for check_id in registered.ids}
+    return {check_id for registered in _registry.checks for check_id in registered.ids} | {NOT_LOOKED}
 
 
 def ids(selection: Selection) -> list[str]:
     """The ids that a run with this selection looks for."""
     wanted = (registered for registered in _registry.checks if selection.wants_check(registered))
     return sorted({check_id for registered in wanted for check_id in filter(selection.wants, registered.ids)})
+
+
+def _results(registered: Registered, examination: Examination) -> list[Result]:
+    if not registered.may_wait:
+        return list(registered.check(examination))
+    try:
+        with transaction.atomic(using=examination.connection.alias):
+            return list(registered.check(examination))
+    except OperationalError as error:
+        if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+            raise
+    finding = Finding(
+        NOT_LOOKED,
+        Severity.CRITICAL,
+        registered.ids[0],
+        f"not looked at ({registered.ids[0]} and what goes with it): another session holds a table exclusively",
+        "run this again when it has ended; keyhub.H024 tells which one it is",
+    )
+    return [finding]
 
 
 def run(database: str, selection: Selection | None = None) -> Report:
@@ -172,8 +203,9 @@ def run(database: str, selection: Selection | None = None) -> Report:
                 "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; "
                 f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
             )
-        wanted = [registered.check for registered in _registry.checks if selection.wants_check(registered)]
-        results = [result for check in wanted for result in check(examination) if selection.wants(result.id)]
+        wanted = [registered for registered in _registry.checks if selection.wants_check(registered)]
+        results = [result for registered in wanted for result in _results(registered, examination)]
+        results = [result for result in results if selection.wants(result.id) or result.id == NOT_LOOKED]
         report.findings = [result for result in results if isinstance(result, Finding)]
         report.skipped = [result for result in results if isinstance(result, Skipped)]
         unreadable = [result for result in results if isinstance(result, Unreadable)]

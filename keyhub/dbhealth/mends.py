@@ -73,7 +73,8 @@ class Mender:
                 statements.append(f"CREATE {unique}INDEX {item.name} ON {table.name} USING {item.facts['definition']};")
             elif item.kind in ("trigger", "policy", "rule"):
                 statements += getattr(self, f"_{item.kind}")(Difference(item, None))
-        return statements
+        grants = (item for item in self.expected.values() if item.name.startswith(f"table {table.name} to "))
+        return statements + [statement for item in grants for statement in self._grant(Difference(item, None))]
 
     def _is_told_apart(self, constraint: CatalogueObject) -> bool:
         target = _target(constraint)
@@ -363,17 +364,19 @@ class Mender:
             return [f"CREATE {unique}INDEX CONCURRENTLY {name} ON {index.table} USING {definition};"]
         return [
             f"CREATE {unique}INDEX {name} ON ONLY {index.table} USING {definition};",
-            *self._children(index, partitions),
+            *self._children(index, partitions, rebuilt=True),
         ]
 
-    def _children(self, index: CatalogueObject, partitions: list[str]) -> list[str]:
+    def _children(self, index: CatalogueObject, partitions: list[str], rebuilt: bool = False) -> list[str]:
         unique, definition = "UNIQUE " if "unique" in index.facts else "", index.facts["definition"]
         statements = []
         for partition in partitions:
             child = self._child("index", partition, index.name)
             existing = self.live.objects.get(("index", partition, child))
             if existing is not None and existing.facts.get("partition of") == index.name:
-                continue
+                if not rebuilt:
+                    continue
+                existing = None  # it goes with its parent
             if existing is None or existing.facts.get("definition") != definition:
                 statements += [f"DROP INDEX CONCURRENTLY {child};"] if existing is not None else []
                 statements.append(f"CREATE {unique}INDEX CONCURRENTLY {child} ON {partition} USING {definition};")
@@ -384,13 +387,6 @@ class Mender:
         if expected.facts.get("definition") is None:
             return []
         if self._partitions(expected.table) is not None:
-            self.live.objects.update(
-                {
-                    key: CatalogueObject(item.kind, item.table, f"{item.name} is dropped")
-                    for key, item in list(self.live.objects.items())
-                    if item.kind == "index" and item.facts.get("partition of") == expected.name
-                }
-            )
             return [f"DROP INDEX {expected.name};", *self._build(expected, expected.name)]
         drop = f"DROP INDEX CONCURRENTLY {expected.name};"
         if "constraint" in found.facts:

@@ -1,4 +1,5 @@
 -- What endangers the database as a whole: one row per thing worth a look, as check, object, and what was read of it.
+-- Nothing here asks for a lock on a table, so that it answers when somebody holds one (pg_get_indexdef() would).
 -- Needs pg_monitor to see the sessions of others: https://www.postgresql.org/docs/current/predefined-roles.html
 WITH session AS MATERIALIZED (
     SELECT pid, usename, application_name, state, xact_start, state_change, query_start, wait_event_type, query,
@@ -13,9 +14,9 @@ WITH session AS MATERIALIZED (
     SELECT pg_class.oid, relname, quote_ident(relname) AS name, reltuples, relpages, reloptions
     FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'm')
 ), indexes AS MATERIALIZED (
-    SELECT indexrelid, indrelid, quote_ident(class.relname) AS name, indkey::text AS keys, indclass, indcollation,
-        indoption, indnkeyatts, indisunique, pg_get_expr(indexprs, indrelid) AS expressions,
-        pg_get_expr(indpred, indrelid) AS predicate, class.relam,
+    SELECT indexrelid, indrelid, quote_ident(class.relname) AS name, indisunique,
+        concat_ws(' ', class.relam, indnkeyatts, indkey, indclass, indcollation, indoption,
+                  regexp_replace(concat(indexprs, indpred), ':location -?\d+', '', 'g')) AS definition,
         EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) AS of_constraint,
         EXISTS (SELECT FROM pg_inherits WHERE inhrelid = indexrelid) AS of_parent
     FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid
@@ -111,23 +112,21 @@ WHERE n_dead_tup > %(dead_rows)s AND n_dead_tup > 0.4 * n_live_tup
 UNION ALL
 SELECT 'duplicate index', later.name, jsonb_build_object('first', earlier.name, 'table', later.indrelid::regclass)
 FROM indexes AS later JOIN indexes AS earlier
-    ON earlier.indrelid = later.indrelid AND earlier.indexrelid <> later.indexrelid AND earlier.keys = later.keys
-    AND earlier.indclass = later.indclass AND earlier.indcollation = later.indcollation
-    AND earlier.indoption = later.indoption AND earlier.relam = later.relam AND earlier.indnkeyatts = later.indnkeyatts
-    AND earlier.expressions IS NOT DISTINCT FROM later.expressions
-    AND earlier.predicate IS NOT DISTINCT FROM later.predicate
+    ON earlier.indrelid = later.indrelid AND earlier.indexrelid <> later.indexrelid
+    AND earlier.definition = later.definition
 -- The one to drop: no constraint's, no unique one beside another that is none, and of two alike the later one.
 WHERE NOT later.of_constraint AND NOT later.of_parent AND (NOT later.indisunique OR earlier.indisunique)
   AND (earlier.of_constraint OR (earlier.indisunique AND NOT later.indisunique)
        OR (earlier.indisunique = later.indisunique AND earlier.indexrelid < later.indexrelid))
 UNION ALL
 SELECT 'unused index', quote_ident(stat.indexrelname),
-    jsonb_build_object('table', relid::regclass, 'bytes', pg_relation_size(stat.indexrelid))
+    jsonb_build_object('table', relid::regclass, 'bytes', size.bytes)
 FROM pg_stat_user_indexes AS stat JOIN pg_index USING (indexrelid)
+JOIN LATERAL (SELECT relpages * current_setting('block_size')::bigint AS bytes
+              FROM pg_class WHERE pg_class.oid = stat.indexrelid) AS size ON size.bytes > %(unused_bytes)s
 JOIN pg_stat_database ON pg_stat_database.datname = current_database()
 WHERE stat.schemaname = current_schema() AND idx_scan = 0 AND NOT indisunique
   AND coalesce(stats_reset, '-infinity') < statement_timestamp() - make_interval(days => %(unused_days)s)
-  AND pg_relation_size(stat.indexrelid) > %(unused_bytes)s
 UNION ALL
 SELECT 'foreign key without index', conrelid::regclass || '.' || quote_ident(conname), jsonb_build_object(
     'table', conrelid::regclass, 'columns', (SELECT string_agg(quote_ident(attname), ', ' ORDER BY place)
@@ -140,7 +139,7 @@ WHERE contype = 'f' AND conparentid = 0 AND connamespace = current_schema()::reg
     WHERE indrelid = conrelid AND indisvalid AND indnkeyatts >= cardinality(conkey)
       AND conkey @> (indkey::int2[])[0:cardinality(conkey) - 1] AND conkey <@ (indkey::int2[])[0:cardinality(conkey) - 1]
       -- A partial index serves where it leaves out NULL alone.
-      AND (indpred IS NULL OR pg_get_expr(indpred, indrelid) ~ '^\(*\w+ IS NOT NULL\)*$'))
+      AND (indpred IS NULL OR indpred::text ~ '^\(?{NULLTEST :arg {VAR [^{}]*} :nulltesttype 1 [^{}]*}\)?$'))
 
 UNION ALL
 SELECT 'bloat', tables.name, jsonb_build_object('readable', has_table_privilege(tables.oid, 'SELECT'),

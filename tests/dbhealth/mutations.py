@@ -147,7 +147,8 @@ def _index(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Muta
     unique = "UNIQUE " if "unique" in facts else ""
     drop = f"{OWNER}DROP INDEX {name}"
     yield Mutation(item.identity, drop)
-    yield Mutation(item.identity, f"{drop}; CREATE INDEX {name} ON ONLY {item.table} USING {facts['definition']}")
+    if "partition key" in table.facts:
+        yield Mutation(item.identity, f"{drop}; CREATE INDEX {name} ON ONLY {item.table} USING {facts['definition']}")
     if not unique:
         yield Mutation(item.identity, f"{drop}; CREATE INDEX {name} ON {item.table} ((1))")
     partial = facts["definition"].split(" WHERE ")[0]
@@ -230,7 +231,7 @@ EXTRAS = [
              "CREATE FUNCTION unordered() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; "
              "CREATE EVENT TRIGGER unordered ON ddl_command_end EXECUTE FUNCTION unordered()"),
     Mutation("foreign-data wrapper unordered", "CREATE FOREIGN DATA WRAPPER unordered"),
-    Mutation("cast (pg_catalog.int4 AS pg_catalog.inet)",
+    Mutation("cast (integer AS pg_catalog.inet)",
              "CREATE FUNCTION unordered(int) RETURNS inet LANGUAGE sql AS 'SELECT NULL::inet'; "
              "CREATE CAST (int AS inet) WITH FUNCTION unordered(int)"),
     Mutation("default tables of keyhub in schema public to PUBLIC",

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
+from keyhub.dbhealth import examination
 from keyhub.dbhealth import server as checks
 
 pytestmark = pytest.mark.database
@@ -116,13 +117,31 @@ def test_a_blocked_session(client, server, migrated_database, found, mends, limi
         holder.execute("LOCK TABLE users")
         with in_thread(lambda: waiter.execute("SELECT * FROM users")):
             deadline = time.monotonic() + 30
-            while not (seen := found(only={"keyhub.H024"})):
-                assert time.monotonic() < deadline
+            try:
+                while not (seen := found(only={"keyhub.H024"})):
+                    assert time.monotonic() < deadline
+                mend = mends(only={"keyhub.H024"})
+            finally:
+                holder.execute("ROLLBACK")
             ((severity, what, problem),) = seen
             assert (severity, what) == ("warning", f"keyhub.H024 pid {pid(waiter)} (keyhub, unnamed)")
             assert problem.endswith(f"held by pid {pid(holder)} (keyhub, unnamed)")
-            assert mends(only={"keyhub.H024"}) == [f"SELECT pg_terminate_backend({pid(holder)});"]
-            holder.execute("ROLLBACK")
+            assert mend == [f"SELECT pg_terminate_backend({pid(holder)});"]
+
+
+def test_drift_is_not_measured_behind_a_lock(server, migrated_database, found, monkeypatch):
+    monkeypatch.setattr(examination, "LOCK_TIMEOUT_MS", 100)
+    with server.connect(migrated_database, user="keyhub") as holder:
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE groups")
+        assert found() == [
+            (
+                "critical",
+                "keyhub.H019 keyhub.H002",
+                "not looked at (keyhub.H002 and what goes with it): another session holds a table exclusively",
+            )
+        ]
+    assert found() == []
 
 
 def test_a_slot_that_holds_wal_back(superuser, found, mends, limit):
@@ -131,9 +150,7 @@ def test_a_slot_that_holds_wal_back(superuser, found, mends, limit):
     superuser.execute("SELECT pg_create_physical_replication_slot(%s, true)", [name])
     try:
         mine = [row for row in found(only={"keyhub.H026"}) if row[1] == f"keyhub.H026 {name}"]
-        assert mine == [
-            ("critical", f"keyhub.H026 {name}", "the slot holds 0 MB of WAL back, and nobody reads it")
-        ]
+        assert mine == [("critical", f"keyhub.H026 {name}", "the slot holds 0 MB of WAL back, and nobody reads it")]
         assert any(f"SELECT pg_drop_replication_slot('{name}');" in mend for mend in mends(only={"keyhub.H026"}))
     finally:
         superuser.execute("SELECT pg_drop_replication_slot(%s)", [name])
@@ -171,9 +188,7 @@ def test_settings_of_the_server_that_endanger_rows(superuser, found, mends):
                 "full_page_writes is off: a crash of the machine can leave torn pages",
             )
         ]
-        assert mends(only={"keyhub.H028"}) == [
-            "ALTER SYSTEM SET full_page_writes = on;\nSELECT pg_reload_conf();"
-        ]
+        assert mends(only={"keyhub.H028"}) == ["ALTER SYSTEM SET full_page_writes = on;\nSELECT pg_reload_conf();"]
     finally:
         superuser.execute("ALTER SYSTEM RESET full_page_writes")
         superuser.execute("SELECT pg_reload_conf()")
