@@ -181,8 +181,8 @@ def _results(registered: Registered, examination: Examination) -> list[Result]:
     finding = Finding(
         NOT_LOOKED,
         Severity.CRITICAL,
-        registered.ids[0],
-        f"not looked at ({registered.ids[0]} and what goes with it): another session holds a table exclusively",
+        registered.check.__name__,
+        "not looked at: another session holds a table exclusively",
         "run this again when it has ended; keyhub.H024 tells which one it is",
     )
     return [finding]
