@@ -7,7 +7,7 @@ from keyhub.dbhealth import data
 pytestmark = pytest.mark.database
 
 TENANT = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
-HASHED = "'%064x'" % 1
+HASHED = f"'{1:064x}'"
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_rows_that_break_a_rule(client, broken, expected):
 # What constraints keep today, and did not keep while they were off.
 UNKEPT = {
     "tenancy.H002 tenant_join_codes: 1 row: more people have used the code than it admits": (
-        "ALTER TABLE tenant_join_codes DROP CONSTRAINT check_used_count",
+        "ALTER TABLE tenant_join_codes DROP CONSTRAINT check_used_count_within_max_uses",
         f"INSERT INTO tenant_join_codes (tenant_id, code, max_uses, used_count) VALUES ('{TENANT}', 'OVER', 1, 2)",
     ),
     "tenancy.H003 groups: 1 row: their parent belongs to another tenant, or is not there": (
@@ -118,7 +118,6 @@ UNKEPT = {
 def test_rows_that_slipped_past_a_constraint(superuser, broken, expected):
     for statement in UNKEPT[expected]:
         superuser.execute(statement)
-    superuser.execute(UNKEPT[expected][0].replace("DISABLE", "ENABLE")) if "DISABLE" in UNKEPT[expected][0] else None
     assert expected in broken()
 
 
@@ -158,5 +157,5 @@ def test_a_rule_that_takes_too_long_is_skipped(client, people, examine, monkeypa
     report = examine(only={"accounts.H001"})
     assert report.findings == []
     assert [(skipped.id, skipped.object, skipped.reason) for skipped in report.skipped] == [
-        ("accounts.H001", "users", "its query takes longer than 0 s")
+        ("accounts.H001", "users", "its query takes longer than 0.001 s")
     ]

@@ -1,5 +1,6 @@
 """What endangers the database as a whole: each check is made to fire, by the real thing or by a lower limit."""
 
+import re
 import threading
 import time
 from contextlib import contextmanager
@@ -135,11 +136,7 @@ def test_drift_is_not_measured_behind_a_lock(server, migrated_database, found, m
         holder.execute("BEGIN")
         holder.execute("LOCK TABLE groups")
         assert found() == [
-            (
-                "critical",
-                "keyhub.H019 keyhub.H002",
-                "not looked at (keyhub.H002 and what goes with it): another session holds a table exclusively",
-            )
+            ("critical", "keyhub.H019 drift", "not looked at: another session holds a table exclusively")
         ]
     assert found() == []
 
@@ -150,7 +147,8 @@ def test_a_slot_that_holds_wal_back(superuser, found, mends, limit):
     superuser.execute("SELECT pg_create_physical_replication_slot(%s, true)", [name])
     try:
         mine = [row for row in found(only={"keyhub.H026"}) if row[1] == f"keyhub.H026 {name}"]
-        assert mine == [("critical", f"keyhub.H026 {name}", "the slot holds 0 MB of WAL back, and nobody reads it")]
+        assert [row[0] for row in mine] == ["critical"]
+        assert re.fullmatch(r"the slot holds \d+ MB of WAL back, and nobody reads it", mine[0][2])
         assert any(f"SELECT pg_drop_replication_slot('{name}');" in mend for mend in mends(only={"keyhub.H026"}))
     finally:
         superuser.execute("SELECT pg_drop_replication_slot(%s)", [name])
