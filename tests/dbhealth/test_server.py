@@ -7,9 +7,12 @@ from contextlib import contextmanager
 
 import psycopg
 import pytest
+from django.db import connection
 
+from keyhub import dbhealth
 from keyhub.dbhealth import examination
 from keyhub.dbhealth import server as checks
+from keyhub.dbhealth.examination import Selection
 
 pytestmark = pytest.mark.database
 
@@ -172,24 +175,17 @@ def test_a_setting_of_the_database_that_endangers_rows(superuser, migrated_datab
     assert found(only={"keyhub.H028"}) == []
 
 
-def test_settings_of_the_server_that_endanger_rows(superuser, found, mends):
-    superuser.execute("ALTER SYSTEM SET full_page_writes = off")
-    superuser.execute("SELECT pg_reload_conf()")
-    try:
-        deadline = time.monotonic() + 30
-        while not (seen := found(only={"keyhub.H028"})):
-            assert time.monotonic() < deadline
-        assert seen == [
-            (
-                "critical",
-                "keyhub.H028 full_page_writes",
-                "full_page_writes is off: a crash of the machine can leave torn pages",
-            )
-        ]
-        assert mends(only={"keyhub.H028"}) == ["ALTER SYSTEM SET full_page_writes = on;\nSELECT pg_reload_conf();"]
-    finally:
-        superuser.execute("ALTER SYSTEM RESET full_page_writes")
-        superuser.execute("SELECT pg_reload_conf()")
+def test_a_setting_of_the_server_that_endangers_rows(connected_to, migrated_database):
+    with connected_to(migrated_database):
+        with connection.cursor() as cursor:
+            cursor.execute("SET synchronous_commit = off")
+        (finding,) = dbhealth.run("default", Selection(only=frozenset({"keyhub.H028"}))).findings
+    assert (finding.severity, finding.object, finding.problem, finding.mend) == (
+        "warning",
+        "synchronous_commit",
+        "synchronous_commit is off: a crash loses the last transactions that were said to be committed",
+        "ALTER SYSTEM SET synchronous_commit = on;\nSELECT pg_reload_conf();",
+    )
 
 
 def test_a_table_that_nobody_vacuums(client, found, mends, limit):
