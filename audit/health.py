@@ -9,7 +9,7 @@ from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, r
 PARTITIONS = """
     SELECT relname, pg_get_expr(relpartbound, 0)
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-    WHERE inhparent = to_regclass('audit_logs') AND NOT inhdetachpending
+    WHERE inhparent = to_regclass('audit_logs')
 """
 DEFAULT = """
     SELECT relname, pg_relation_size(pg_class.oid) > 0, has_table_privilege(pg_class.oid, 'SELECT')

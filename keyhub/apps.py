@@ -7,5 +7,5 @@ class KeyHubConfig(AppConfig):
 
     def ready(self) -> None:
         from keyhub import checks, timestamps  # noqa: F401
-        from keyhub.dbhealth import drift_checks, records, server  # noqa: F401
+        from keyhub.dbhealth import checks as dbhealth_checks  # noqa: F401
         from keyhub.lintmigrations import checks as lintmigrations_checks  # noqa: F401

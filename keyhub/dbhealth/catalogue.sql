@@ -6,10 +6,11 @@ WITH schema AS MATERIALIZED (
     SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname = current_schema()
 ), owner AS MATERIALIZED (
     -- Whose the tables are: the role that has most of them. Objects of others say so.
-    SELECT relowner AS oid, quote_ident(pg_get_userbyid(relowner)) AS owner_name
-    FROM pg_class JOIN schema ON relnamespace = schema.oid
-    WHERE relkind IN ('r', 'p')
-    GROUP BY relowner ORDER BY count(*) DESC, relowner LIMIT 1
+    SELECT oid, quote_ident(rolname) AS owner_name
+    FROM pg_roles
+    WHERE oid = coalesce((SELECT relowner FROM pg_class JOIN schema ON relnamespace = schema.oid
+                          WHERE relkind IN ('r', 'p') GROUP BY relowner ORDER BY count(*) DESC, relowner LIMIT 1),
+                         current_user::regrole)
 ), member AS MATERIALIZED (
     SELECT classid, objid FROM pg_depend WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e'
 ), relation AS MATERIALIZED (

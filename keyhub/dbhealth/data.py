@@ -102,6 +102,3 @@ def orphans(examination: Examination) -> Iterator[Finding | Skipped | Unreadable
             others=(parent,),
         )
         yield from _broken(examination, rule, f"{table}.{constraint}")
-
-
-register(orphans, [ORPHANS], reads_rows=True)

@@ -241,6 +241,10 @@ class _Following:
             return not (target and target[1] != item.table and self._state("table", "", target[1]) == "missing")
         return state in ("missing", "unexpected")
 
+    def _table(self, difference: Difference) -> bool:
+        """A partition of a table that is missing."""
+        return self._state("table", "", difference.subject.facts.get("partition of", "")) == "missing"
+
     def _index(self, difference: Difference) -> bool:
         item = difference.subject
         of_constraint = self._state("constraint", item.table, item.name)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from keyhub.dbhealth import catalogue, catalogue_file
 from keyhub.dbhealth.drift import Difference, compare
-from keyhub.dbhealth.examination import Examination, register
+from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity
 from keyhub.dbhealth.mends import Mender
 
@@ -57,6 +57,8 @@ MEANINGS = {
     ("table", "partition of", None): "the partition is detached: its rows are not seen any more",
     ("column", "not null", None): "NULL is let in",
 }
+# Facts that go without saying beside another one.
+FOLLOWS = {"ready": "valid", "bound": "partition of"}
 LONGEST_SHOWN = 100
 
 
@@ -142,9 +144,10 @@ def _problem(difference: Difference) -> str:
         return f"the {kind} does not exist, although an applied migration makes it"
     if difference.expected is None:
         return f"no migration made this {kind}{_short(item.facts)}"
+    changed = [fact for fact in difference.changed if FOLLOWS.get(fact) not in difference.changed]
     return "; ".join(
         _fact_problem(item.kind, fact, difference.expected.facts.get(fact), difference.found.facts.get(fact))
-        for fact in difference.changed
+        for fact in changed
     )
 
 
@@ -162,6 +165,3 @@ def _fact_problem(kind: str, fact: str, expected: str | None, found: str | None)
 def _short(facts: dict[str, str]) -> str:
     text = ", ".join(f"{name} {value}" for name, value in facts.items() if "\n" not in value)
     return f" ({text})" if text and len(text) <= LONGEST_SHOWN else ""
-
-
-register(drift, sorted({*IDS.values(), STALE}), may_wait=True)

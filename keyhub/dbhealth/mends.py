@@ -73,6 +73,9 @@ class Mender:
                 statements.append(f"CREATE {unique}INDEX {item.name} ON {table.name} USING {item.facts['definition']};")
             elif item.kind in ("trigger", "policy", "rule"):
                 statements += getattr(self, f"_{item.kind}")(Difference(item, None))
+        for item in self.expected.values():
+            if item.kind == "table" and item.facts.get("partition of") == table.name:
+                statements += self._create_table(item)
         grants = (item for item in self.expected.values() if item.name.startswith(f"table {table.name} to "))
         return statements + [statement for item in grants for statement in self._grant(Difference(item, None))]
 

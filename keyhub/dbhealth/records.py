@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from django.apps import apps
 from django.db import ProgrammingError, router, transaction
 
-from keyhub.dbhealth.examination import Examination, Phase, register
+from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity, Unreadable
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion
@@ -96,8 +96,3 @@ def elsewhere(examination: Examination) -> Iterator[Finding]:
             f"the table of {models[table]} is here, and the router puts it into another database",
             f"-- Compare its rows with those of the other database first.\nDROP TABLE {table};",
         )  # fmt: skip
-
-
-register(pending, ["keyhub.H001"], phases=[Phase.POST_MIGRATE])
-register(applied, ["keyhub.H001", "keyhub.H005", "keyhub.H006", "keyhub.H007"])
-register(elsewhere, ["keyhub.H008"])

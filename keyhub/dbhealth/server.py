@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from keyhub.dbhealth.examination import Examination, Phase, register
+from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity, Unreadable
 
 QUERY = (Path(__file__).parent / "server.sql").read_text(encoding="utf-8")
@@ -275,4 +275,3 @@ HANDLERS: dict[str, Callable[[str, Facts], Results]] = {
     "extension version": _extension_version,
     "collation version": _collation_version,
 }
-register(server, [f"keyhub.H{number:03}" for number in range(20, 36)], phases=[Phase.PRE_MIGRATE])
