@@ -6,7 +6,7 @@ from keyhub.dbhealth import catalogue, catalogue_file
 from keyhub.dbhealth.drift import Difference, compare
 from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity
-from keyhub.dbhealth.mends import Mender
+from keyhub.dbhealth.mends import mend
 
 STALE = "keyhub.H018"
 IDS = {
@@ -73,7 +73,6 @@ def drift(examination: Examination) -> Iterator[Finding]:
             "manage.py dbhealth --write-catalogue, and commit the files",
         )  # fmt: skip
     found = compare(wanted, catalogue.read(examination.connection))
-    mender = Mender(found)
     makers = catalogue_file.makers() if examination.records is not None else {}
     for difference in found.differences:
         if difference.subject.kind in ("index", "constraint", "column"):
@@ -84,7 +83,7 @@ def drift(examination: Examination) -> Iterator[Finding]:
             _severity(difference),
             _object(difference),
             f"{maker} makes it, and is not recorded as applied" if maker else _problem(difference),
-            _record(maker) if maker else mender.mend(difference),
+            _record(maker) if maker else mend(difference, found),
             expected=difference.expected.line if difference.expected else None,
             found=difference.found.line if difference.found and not difference.old_name else difference.old_name,
         )
