@@ -1,10 +1,13 @@
 """What dbhealth checks of the calendar of audit_logs."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from audit import auditpartitions
 from audit.auditpartitions import Month
 from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, register
+
+LONGEST_LOST_MONTHS = 6  # who loses more in a row has noticed
 
 PARTITIONS = """
     SELECT relname, pg_get_expr(relpartbound, 0)
@@ -42,13 +45,8 @@ def months(examination: Examination) -> Iterator[Finding]:
             f"audit_logs has no partition for {month}",
             "manage.py auditpartitions",
         )
-    between = _between(existing) - existing - set(wanted)
-    for month in sorted(between):
-        yield Finding(
-            "audit.H003", Severity.WARNING, month.partition,
-            f"audit_logs has months before and after {month}, and none for it: its partition was detached or dropped",
-            f"attach it again, or restore it from a backup; if it had no rows:\n{_create(month)}",
-        )  # fmt: skip
+    for gap in _gaps(existing | set(wanted)):
+        yield _gap(gap)
     for name, bounds in odd:
         yield Finding(
             "audit.H005", Severity.CRITICAL, name,
@@ -59,20 +57,32 @@ def months(examination: Examination) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _create(month: Month) -> str:
-    return f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};"
+def _gaps(months: set[Month]) -> Iterator[list[Month]]:
+    """The months that are missing between others, those in a row together."""
+    for month, later in pairwise(sorted(months)):
+        gap = []
+        while (month := month.plus(1)) < later:
+            gap.append(month)
+        if gap:
+            yield gap
 
 
-def _between(months: set[Month]) -> set[Month]:
-    """All months from the first to the last one."""
-    if not months:
-        return set()
-    month, last = min(months), max(months)
-    result = set()
-    while month <= last:
-        result.add(month)
-        month = month.plus(1)
-    return result
+def _gap(months: list[Month]) -> Finding:
+    first, last = months[0], months[-1]
+    if len(months) > LONGEST_LOST_MONTHS:
+        return Finding(
+            "audit.H003", Severity.NOTICE, f"{first.partition} to {last.partition}",
+            f"audit_logs has no partition for the {len(months)} months from {first} to {last}, as where a few rows are "
+            "much older than all others",
+            "nothing, unless there were rows of these months",
+        )  # fmt: skip
+    names = ", ".join(str(month) for month in months)
+    creates = "\n".join(f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};" for month in months)
+    return Finding(
+        "audit.H003", Severity.WARNING, ", ".join(month.partition for month in months),
+        f"audit_logs has months before and after {names}, and none between: a partition was detached or dropped",
+        f"attach it again, or restore it from a backup; if it had no rows:\n{creates}",
+    )  # fmt: skip
 
 
 def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:

@@ -181,14 +181,25 @@ def test_a_gap_between_the_months(findings, healthy, client, this_month):
     client.execute(f"CREATE TABLE {old.partition} PARTITION OF audit_logs {old.bounds}")
     create = f"CREATE TABLE {between.partition} PARTITION OF audit_logs {between.bounds};"
     assert findings() == (
-        f"WARNING audit.H003 {between.partition}: audit_logs has months before and after {between}, and none for it: "
-        "its partition was detached or dropped\n"
+        f"WARNING audit.H003 {between.partition}: audit_logs has months before and after {between}, and none between: "
+        "a partition was detached or dropped\n"
         "    attach it again, or restore it from a backup; if it had no rows:\n"
         f"    {create}\n"
         "default: 1 warning\n"
     )
     client.execute(create)
     assert healthy()
+
+
+def test_a_few_rows_of_long_ago_are_no_fault(manage, migrated_database, client, this_month):
+    old = this_month.plus(-20)
+    client.execute(f"CREATE TABLE {old.partition} PARTITION OF audit_logs {old.bounds}")
+    result = manage("dbhealth", database=migrated_database)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "default: 1 notice")
+    assert result.stdout.startswith(
+        f"NOTICE audit.H003 {old.plus(1).partition} to {this_month.plus(-1).partition}: audit_logs has no partition for "
+        f"the 19 months from {old.plus(1)} to {this_month.plus(-1)}"
+    )
 
 
 def test_bounds_that_are_not_a_month(manage, migrated_database, findings, healthy, client, this_month):
@@ -328,9 +339,9 @@ def test_a_monitor_is_told_the_grants_that_it_lacks(manage, monitor, client):
     result = manage("dbhealth", DATABASE_URL=url)
     assert (result.returncode, result.stderr) == (1, "")
     sequences = (
-        "django_migrations_id_seq, django_content_type_id_seq, auth_permission_id_seq, auth_group_id_seq, "
-        "auth_group_permissions_id_seq, operators_id_seq, operators_groups_id_seq, operators_user_permissions_id_seq, "
-        "django_admin_log_id_seq"
+        "auth_group_id_seq, auth_group_permissions_id_seq, auth_permission_id_seq, django_admin_log_id_seq, "
+        "django_content_type_id_seq, django_migrations_id_seq, operators_groups_id_seq, operators_id_seq, "
+        "operators_user_permissions_id_seq"
     )
     assert result.stdout == (
         "CRITICAL keyhub.H003 tenants.idx_tenants_slug: the index does not exist, although an applied migration makes "

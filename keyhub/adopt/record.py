@@ -15,6 +15,8 @@ PUT_AWAY = (
     "COMMENT ON VIEW schema_migrations IS "
     f"'Adopted by KeyHub: run manage.py migrate. golang-migrate''s table is {PUT_AWAY_SCHEMA}.schema_migrations.'",
 )
+# What stays behind for good, as dbhealth's catalogue names it.
+LEFT_BEHIND = (("schema", "", PUT_AWAY_SCHEMA), ("view", "", "schema_migrations"))
 
 
 def record(steps: Steps, found: GolangMigrate, versions: list[Version]) -> None:

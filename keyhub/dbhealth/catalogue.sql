@@ -148,7 +148,8 @@ SELECT CASE relkind WHEN 'v' THEN 'view' WHEN 'm' THEN 'matview' WHEN 'f' THEN '
         'persistence', CASE relpersistence WHEN 'u' THEN 'unlogged' END,
         'access method', (SELECT amname FROM pg_am WHERE pg_am.oid = relam AND amname <> 'heap'),
         'tablespace', (SELECT spcname FROM pg_tablespace WHERE pg_tablespace.oid = reltablespace),
-        'replica identity', CASE relreplident WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full' WHEN 'i' THEN 'index' END,
+        'replica identity', CASE WHEN relkind IN ('r', 'p', 'm') THEN
+            CASE relreplident WHEN 'n' THEN 'nothing' WHEN 'f' THEN 'full' WHEN 'i' THEN 'index' END END,
         'row security', CASE WHEN relforcerowsecurity AND relrowsecurity THEN 'forced'
                              WHEN relforcerowsecurity THEN 'off, would be forced' WHEN relrowsecurity THEN 'on' END,
         'options', nullif(concat_ws(', ', array_to_string(reloptions, ', '),

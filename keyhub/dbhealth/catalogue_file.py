@@ -117,7 +117,6 @@ def _measure(alias: str) -> tuple[Objects, Steps]:
         executor = SafeMigrationExecutor(
             connection, policy=LockPolicy(), tell=lambda _: None, versions=version_list.read()
         )
-        executor.recorder.ensure_schema()
         executor.history.ensure_table()
         before = _read_templated(connection)
         steps = {RUNNER: (list(before.values()), [])}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from keyhub.adopt.record import LEFT_BEHIND
 from keyhub.dbhealth import catalogue, catalogue_file
 from keyhub.dbhealth.drift import Difference, compare
 from keyhub.dbhealth.examination import Examination
@@ -75,6 +76,8 @@ def drift(examination: Examination) -> Iterator[Finding]:
     found = compare(wanted, catalogue.read(examination.connection))
     makers = catalogue_file.makers() if examination.records is not None else {}
     for difference in found.differences:
+        if difference.expected is None and difference.subject.key in LEFT_BEHIND:
+            continue
         if difference.subject.kind in ("index", "constraint", "column"):
             examination.drifted_tables.add(difference.subject.table)
         maker = makers.get(difference.subject.key) if difference.expected is None else None

@@ -165,3 +165,4 @@ SELECT 'collation version', used.oid::regcollation::text, jsonb_build_object('ki
 FROM pg_collation AS used
 WHERE collversion <> pg_collation_actual_version(used.oid)
   AND EXISTS (SELECT FROM pg_depend WHERE refclassid = 'pg_collation'::regclass AND refobjid = used.oid)
+ORDER BY 1, 2

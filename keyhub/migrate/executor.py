@@ -94,7 +94,6 @@ class SafeMigrationExecutor(MigrationExecutor):
                     )
 
     def migrate(self, targets, plan=None, state=None, fake=False, fake_initial=False):
-        self.recorder.ensure_schema()
         self.history.ensure_table()
         self.history.record_seen(self.loader.graph.nodes)
         if not plan:

@@ -7,6 +7,7 @@ or not: one that comes later, behind others that are applied, is told apart by h
 from collections.abc import Iterable
 
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.recorder import MigrationRecorder
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS keyhub_migrations (
@@ -33,7 +34,8 @@ class History:
         self.connection = connection
 
     def ensure_table(self) -> None:
-        """Make the table where it is missing, and let monitors read it and Django's, which must be there already."""
+        """Make this table and Django's where they are missing, and let monitors read both."""
+        MigrationRecorder(self.connection).ensure_schema()
         if not self.exists():
             self._execute(TABLE)
         with self.connection.cursor() as cursor:

@@ -1,5 +1,7 @@
 """What no constraint says of the rows: each rule fires, and is silent on good rows."""
 
+import re
+
 import pytest
 
 from keyhub.dbhealth import data
@@ -144,9 +146,10 @@ def test_a_big_table_is_sampled_and_says_so(client, people, examine, monkeypatch
     client.execute("INSERT INTO users (email) SELECT n::text FROM generate_series(1, 3000) AS n")
     client.execute("ANALYZE users")
     (finding,) = examine(only={"accounts.H002"}).findings
-    assert finding.problem == (
-        "1000 or more rows, in a sample of about 1500 of 3003 rows: their e-mail address is no address: "
-        "no mail reaches them"
+    assert re.fullmatch(
+        r"(\d+|1000 or more) rows, in a sample of about 1500 of 3003 rows: their e-mail address is no address: "
+        "no mail reaches them",
+        finding.problem,
     )
     assert "TABLESAMPLE" not in finding.mend
 
