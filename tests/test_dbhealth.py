@@ -197,8 +197,8 @@ def test_a_few_rows_of_long_ago_are_no_fault(manage, migrated_database, client, 
     result = manage("dbhealth", database=migrated_database)
     assert (result.returncode, result.stdout.splitlines()[-1]) == (0, "default: 1 notice")
     assert result.stdout.startswith(
-        f"NOTICE audit.H003 {old.plus(1).partition} to {this_month.plus(-1).partition}: audit_logs has no partition for "
-        f"the 19 months from {old.plus(1)} to {this_month.plus(-1)}"
+        f"NOTICE audit.H003 {old.plus(1).partition} to {this_month.plus(-1).partition}: audit_logs has no partition "
+        f"for the 19 months from {old.plus(1)} to {this_month.plus(-1)}"
     )
 
 

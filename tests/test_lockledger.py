@@ -372,9 +372,12 @@ def test_a_role_that_may_not_create_databases(project, server, empty_database):
     )
 
 
-@pytest.mark.parametrize("connections", [2, 4])
+@pytest.mark.parametrize("connections", [2, 4, 5])
 def test_a_statement_that_cannot_be_watched_is_not_held_up(project, server, empty_database, connections, databases):
-    """With two connections there is none for the watcher; with four, none for whoever takes over from the first."""
+    """With two connections there is none for the watcher; with four, none for whoever holds the statement up.
+
+    With five there is none for whoever takes over from the first.
+    """
     project.migration("0002_index", "SQL('CREATE INDEX CONCURRENTLY ON item (name)')", atomic=False)
     role = f"narrow_{empty_database}"
     with server.connect() as admin:

@@ -203,7 +203,11 @@ class _HoldUp:
     def __enter__(self) -> "_HoldUp":
         self._observer = self._connect()
         # So that even a statement that waits for nobody but its own kind, as VACUUM does, is seen once.
-        self._holder = self._hold(SHARE_UPDATE_EXCLUSIVE)
+        try:
+            self._holder = self._hold(SHARE_UPDATE_EXCLUSIVE)
+        except LedgerError:
+            self._observer.close()
+            raise
         self._thread.start()
         return self
 
