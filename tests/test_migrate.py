@@ -44,6 +44,7 @@ def write_migration(folder: Path, name: str, *operations: str, atomic: bool = Tr
     dependencies = [("sample", earlier[0].stem)] if earlier else []
     (folder / "sample" / "migrations" / f"{name}.py").write_text(
         "import time\n"
+        "from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently\n"
         "from django.db import migrations, models\n"
         "SQL = migrations.RunSQL\n"
         "class Migration(migrations.Migration):\n"
@@ -436,6 +437,36 @@ def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client,
     assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
         True,
     )
+
+
+def test_killed_on_the_way_back_outside_a_transaction_a_rerun_completes(sample, migrate, client):
+    """What Django's operations for indexes did before the kill is passed over, be it built or dropped."""
+    (sample / "sample" / "models.py").touch()
+    write_migration(sample, "0002_thing", DEFERRED)
+    index = "models.Index(fields=['slug'], name='thing_{}')"
+    write_migration(
+        sample, "0003_indexes", f"AddIndexConcurrently('thing', {index.format('old')})",
+        f"AddIndexConcurrently('thing', {index.format('other')})", atomic=False,
+    )  # fmt: skip
+    write_migration(
+        sample, "0004_indexes", "SQL(SQL.noop, 'SELECT pg_advisory_lock(1)')",
+        "RemoveIndexConcurrently('thing', 'thing_old')", f"AddIndexConcurrently('thing', {index.format('new')})",
+        "SQL('SELECT pg_advisory_lock(1)', SQL.noop)", atomic=False,
+    )  # fmt: skip
+    indexes = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relname ~ '^thing_(old|new|other)'"
+    assert migrate("sample", "0003").returncode == 0
+    for target, names in (("0004", ["thing_new", "thing_other"]), ("0003", ["thing_old", "thing_other"])):
+        client.execute("SELECT pg_advisory_lock(1)")
+        process = migrate.start("sample", target, "--lock-timeout-ms=60000")
+        wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
+        process.kill()
+        process.communicate()
+        client.execute("SELECT pg_advisory_unlock(1)")
+        assert client.execute(indexes).fetchone() == (names,)
+        result = migrate("sample", target)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert recorded(client)[-1].startswith(target)
+        assert client.execute(indexes).fetchone() == (names,)
 
 
 def test_an_own_index_is_known_again_after_a_lock_was_not_got(sample, migrate, client, server, empty_database):
