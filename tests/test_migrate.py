@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from keyhub.embedded import EmbeddedServer
 from keyhub.migrate.runner_lock import lock_key
 from keyhub.migrate.statements import index_built_concurrently, is_patient
 from tests.adopt import golang_migrate
@@ -243,6 +244,54 @@ def test_after_kill_9_in_a_transaction_a_rerun_completes(sample, migrate, client
     write_migration(sample, "0002_slow", "SQL('CREATE TABLE slow ()', 'DROP TABLE slow')")
     assert migrate().returncode == 0
     assert recorded(client) == ["0001_items", "0002_slow"]
+
+
+def test_the_server_drops_the_statement_of_a_dead_runner(sample, migrate, client):
+    """By itself it would go on to the end of the statement, with all locks, and with the runner's."""
+    write_migration(sample, "0002_slow", "SQL('SELECT pg_sleep(60)', SQL.noop)")
+    process = migrate.start()
+    wait_until(lambda: running(client, "pg_sleep"))
+    process.kill()
+    process.communicate()
+    killed_at = time.monotonic()
+    wait_until(lambda: not running(client, "pg_sleep"))
+    assert time.monotonic() - killed_at < 20
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_after_kill_9_of_the_server_process_a_rerun_completes(sample, tmp_path, server, migrate, outside):
+    """kill -9 of one server process makes PostgreSQL restart all of them, hence a server of its own."""
+    own = EmbeddedServer(tmp_path / "server", server.bin_directory)
+    own.start()
+    try:
+        migrate.environment = {**migrate.environment, "DATABASE_URL": database_url(own, "keyhub")}
+        write_migration(
+            sample, "0002_slow", "SQL('CREATE INDEX CONCURRENTLY item_id ON item (id)', SQL.noop)" if outside
+            else "SQL('CREATE TABLE slow ()', 'DROP TABLE slow')",
+            "SQL('SELECT pg_advisory_lock(1)', SQL.noop)", atomic=not outside,
+        )  # fmt: skip
+        with own.connect("keyhub", "keyhub") as client:
+            client.execute("SELECT pg_advisory_lock(1)")
+            process = migrate.start("sample", "--lock-timeout-ms=60000")
+            wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
+            (victim,) = running(client, "SELECT pg_advisory_lock(1)")
+        os.kill(victim, signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode == 3
+        # Whether the server is found gone, on its way down or on its way up is a matter of the moment.
+        assert re.fullmatch(r"keyhub: the database (cannot be reached|server cannot go on): .+\n", errors)
+        wait_until(own.takes_connections)
+        with own.connect("keyhub", "keyhub") as client:
+            assert recorded(client) == ["0001_items"]
+        result = migrate()
+        assert (result.returncode, result.stderr) == (0, "")
+        with own.connect("keyhub", "keyhub") as client:
+            assert recorded(client) == ["0001_items", "0002_slow"]
+            assert client.execute("SELECT to_regclass('slow'), to_regclass('item_id')").fetchone() == (
+                (None, "item_id") if outside else ("slow", None)
+            )
+    finally:
+        own.stop()
 
 
 # Nobody waits
