@@ -275,12 +275,14 @@ def test_after_kill_9_of_the_server_process_a_rerun_completes(sample, tmp_path, 
             process = migrate.start("sample", "--lock-timeout-ms=60000")
             wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
             (victim,) = running(client, "SELECT pg_advisory_lock(1)")
-        os.kill(victim, signal.SIGKILL)
+            # The lock goes with the client, so the kill comes first.
+            os.kill(victim, signal.SIGKILL)
         _, errors = process.communicate()
         assert process.returncode == 3
         # Whether the server is found gone, on its way down or on its way up is a matter of the moment.
         assert re.fullmatch(r"keyhub: the database (cannot be reached|server cannot go on): .+\n", errors)
-        wait_until(own.takes_connections)
+        # Twice: until it notices the kill, it still takes connections.
+        wait_until(lambda: own.log_file.read_text().count("ready to accept connections") == 2)
         with own.connect("keyhub", "keyhub") as client:
             assert recorded(client) == ["0001_items"]
         result = migrate()
