@@ -417,6 +417,49 @@ def test_a_database_ahead_of_the_code(project):
     project.do("migrate", "-v0")
 
 
+def test_a_database_ahead_of_the_code_by_a_whole_app(project, server, migrated_database):
+    project.migration("0001_items")
+    project.migration("0001_others", app="other")
+    project.do("dbversion", "--write")
+    project.do("migrate", "-v0")
+    listed = project.folder / "versions.txt"
+    edit(listed, line_of(listed, "other.0001_others"), "")
+    settings_file = project.folder / "project_settings.py"
+    settings_file.write_text(SETTINGS.replace(', "other"', ""))
+    # An app of a package leaves records as well, and its tables are nobody's concern.
+    with server.connect(migrated_database, "keyhub") as client:
+        client.execute("INSERT INTO django_migrations (app, name, applied) VALUES ('package', '0001_initial', now())")
+    for command, prefix in (("migrate", "CommandError: "), ("dbversion", "default: ")):
+        result = project.manage(command)
+        assert (result.returncode, result.stderr) == (
+            1,
+            f"{prefix}the database is ahead of this code: other.0001_others is applied and unknown here. "
+            "Deploy the code that has it, or take it back with that code first.\n",
+        )
+
+
+def test_a_migration_added_to_a_version_that_is_applied(project):
+    project.migration("0001_items")
+    project.do("dbversion", "--write")
+    project.do("migrate", "-v0")
+    listed = project.folder / "versions.txt"
+    version = listed.read_text().splitlines()[-2]
+    project.migration("0001_late", app="other")
+    listed.write_text(listed.read_text() + "    other.0001_late\n")
+    project.do("dbversion", "--write")
+    for command, prefix in (("migrate", "CommandError: "), ("dbversion", "default: ")):
+        result = project.manage(command)
+        assert (result.returncode, result.stderr) == (
+            1,
+            f"{prefix}other.0001_late was added to the version {version}, of which this database has the rest already. "
+            "Move it to a version of its own at the end of keyhub/versions.txt with a number of today.\n",
+        )
+    line = line_of(listed, "other.0001_late")
+    edit(listed, line, "20990101000000_late\n" + line)
+    project.do("migrate", "-v0")
+    assert project.do("dbversion") == "default: 20990101000000_late (7 of 7)\n"
+
+
 def test_a_version_merged_behind_an_applied_one(project):
     project.migration("0001_items")
     project.do("dbversion", "--write")

@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from keyhub.embedded import EmbeddedServer
 from keyhub.migrate.runner_lock import lock_key
 from keyhub.migrate.statements import index_built_concurrently, is_patient
 from tests.adopt import golang_migrate
@@ -44,6 +45,7 @@ def write_migration(folder: Path, name: str, *operations: str, atomic: bool = Tr
     dependencies = [("sample", earlier[0].stem)] if earlier else []
     (folder / "sample" / "migrations" / f"{name}.py").write_text(
         "import time\n"
+        "from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently\n"
         "from django.db import migrations, models\n"
         "SQL = migrations.RunSQL\n"
         "class Migration(migrations.Migration):\n"
@@ -244,6 +246,56 @@ def test_after_kill_9_in_a_transaction_a_rerun_completes(sample, migrate, client
     assert recorded(client) == ["0001_items", "0002_slow"]
 
 
+def test_the_server_drops_the_statement_of_a_dead_runner(sample, migrate, client):
+    """By itself it would go on to the end of the statement, with all locks, and with the runner's."""
+    write_migration(sample, "0002_slow", "SQL('SELECT pg_sleep(60)', SQL.noop)")
+    process = migrate.start()
+    wait_until(lambda: running(client, "pg_sleep"))
+    process.kill()
+    process.communicate()
+    killed_at = time.monotonic()
+    wait_until(lambda: not running(client, "pg_sleep"))
+    assert time.monotonic() - killed_at < 20
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_after_kill_9_of_the_server_process_a_rerun_completes(sample, tmp_path, server, migrate, outside):
+    """kill -9 of one server process makes PostgreSQL restart all of them, hence a server of its own."""
+    own = EmbeddedServer(tmp_path / "server", server.bin_directory)
+    own.start()
+    try:
+        migrate.environment = {**migrate.environment, "DATABASE_URL": database_url(own, "keyhub")}
+        write_migration(
+            sample, "0002_slow", "SQL('CREATE INDEX CONCURRENTLY item_id ON item (id)', SQL.noop)" if outside
+            else "SQL('CREATE TABLE slow ()', 'DROP TABLE slow')",
+            "SQL('SELECT pg_advisory_lock(1)', SQL.noop)", atomic=not outside,
+        )  # fmt: skip
+        with own.connect("keyhub", "keyhub") as client:
+            client.execute("SELECT pg_advisory_lock(1)")
+            process = migrate.start("sample", "--lock-timeout-ms=60000")
+            wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
+            (victim,) = running(client, "SELECT pg_advisory_lock(1)")
+            # The lock goes with the client, so the kill comes first.
+            os.kill(victim, signal.SIGKILL)
+        _, errors = process.communicate()
+        assert process.returncode == 3
+        # Whether the server is found gone, on its way down or on its way up is a matter of the moment.
+        assert re.fullmatch(r"keyhub: the database (cannot be reached|server cannot go on): .+\n", errors)
+        # Twice: until it notices the kill, it still takes connections.
+        wait_until(lambda: own.log_file.read_text().count("ready to accept connections") == 2)
+        with own.connect("keyhub", "keyhub") as client:
+            assert recorded(client) == ["0001_items"]
+        result = migrate()
+        assert (result.returncode, result.stderr) == (0, "")
+        with own.connect("keyhub", "keyhub") as client:
+            assert recorded(client) == ["0001_items", "0002_slow"]
+            assert client.execute("SELECT to_regclass('slow'), to_regclass('item_id')").fetchone() == (
+                (None, "item_id") if outside else ("slow", None)
+            )
+    finally:
+        own.stop()
+
+
 # Nobody waits
 
 
@@ -436,6 +488,36 @@ def test_killed_outside_a_transaction_a_rerun_completes(sample, migrate, client,
     assert client.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_id'::regclass").fetchone() == (
         True,
     )
+
+
+def test_killed_on_the_way_back_outside_a_transaction_a_rerun_completes(sample, migrate, client):
+    """What Django's operations for indexes did before the kill is passed over, be it built or dropped."""
+    (sample / "sample" / "models.py").touch()
+    write_migration(sample, "0002_thing", DEFERRED)
+    index = "models.Index(fields=['slug'], name='thing_{}')"
+    write_migration(
+        sample, "0003_indexes", f"AddIndexConcurrently('thing', {index.format('old')})",
+        f"AddIndexConcurrently('thing', {index.format('other')})", atomic=False,
+    )  # fmt: skip
+    write_migration(
+        sample, "0004_indexes", "SQL(SQL.noop, 'SELECT pg_advisory_lock(1)')",
+        "RemoveIndexConcurrently('thing', 'thing_old')", f"AddIndexConcurrently('thing', {index.format('new')})",
+        "SQL('SELECT pg_advisory_lock(1)', SQL.noop)", atomic=False,
+    )  # fmt: skip
+    indexes = "SELECT array_agg(relname::text ORDER BY 1) FROM pg_class WHERE relname ~ '^thing_(old|new|other)'"
+    assert migrate("sample", "0003").returncode == 0
+    for target, names in (("0004", ["thing_new", "thing_other"]), ("0003", ["thing_old", "thing_other"])):
+        client.execute("SELECT pg_advisory_lock(1)")
+        process = migrate.start("sample", target, "--lock-timeout-ms=60000")
+        wait_until(lambda: running(client, "SELECT pg_advisory_lock(1)"))
+        process.kill()
+        process.communicate()
+        client.execute("SELECT pg_advisory_unlock(1)")
+        assert client.execute(indexes).fetchone() == (names,)
+        result = migrate("sample", target)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert recorded(client)[-1].startswith(target)
+        assert client.execute(indexes).fetchone() == (names,)
 
 
 def test_an_own_index_is_known_again_after_a_lock_was_not_got(sample, migrate, client, server, empty_database):

@@ -62,6 +62,24 @@ class DatabaseVersion:
             if key[0] in self.loader.migrated_apps and key not in self.loader.graph.nodes
         )
 
+    def unknown_of_gone_apps(self) -> list[MigrationKey]:
+        """Applied migrations of our own of an app that the code lacks as a whole: only ours have a digest."""
+        recorded = self.history.digests()
+        return sorted(
+            key for key in self.applied if key[0] not in self.loader.migrated_apps and recorded.get(key) is not None
+        )
+
+    def added_late(self) -> list[tuple[MigrationKey, Version]]:
+        """Migrations that no run has seen before, in a version of which this database has others already."""
+        seen = self.history.seen()
+        return [
+            (key, version)
+            for version in self.pending
+            if seen and self.applied & set(version.migrations)
+            for key in version.migrations
+            if key not in self.applied and key not in seen
+        ]
+
     def merged_late(self) -> list[tuple[Version, Version]]:
         """Pending versions that no run has seen before, each with the newest applied version that stands after it."""
         seen = self.history.seen()
@@ -88,12 +106,17 @@ class DatabaseVersion:
         sentences = [
             f"the database is ahead of this code: {'.'.join(key)} is applied and unknown here. "
             "Deploy the code that has it, or take it back with that code first."
-            for key in self.unknown
+            for key in sorted({*self.unknown, *self.unknown_of_gone_apps()})
         ]
         sentences += [
             f"the version {version} was merged behind {applied}, which this database has already. "
             "Move it to the end of keyhub/versions.txt with a number of today."
             for version, applied in self.merged_late()
+        ]
+        sentences += [
+            f"{'.'.join(key)} was added to the version {version}, of which this database has the rest already. "
+            "Move it to a version of its own at the end of keyhub/versions.txt with a number of today."
+            for key, version in self.added_late()
         ]
         sentences += [
             f"{'.'.join(key)} was edited after this database ran it. "

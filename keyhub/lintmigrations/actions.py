@@ -72,6 +72,7 @@ class CreateIndex(NamedTuple):
 class DropIndex(NamedTuple):
     indexes: tuple[str, ...]
     concurrently: bool = False
+    if_exists: bool = False
 
 
 class Reindex(NamedTuple):

@@ -84,8 +84,8 @@ def _object_statement(cursor: Cursor) -> list[Action]:
             return [actions.DropTable(_names(cursor))]
         case "DROP", "INDEX":
             concurrently = cursor.take("CONCURRENTLY")
-            cursor.take("IF", "EXISTS")
-            return [actions.DropIndex(_names(cursor), concurrently)]
+            if_exists = cursor.take("IF", "EXISTS")
+            return [actions.DropIndex(_names(cursor), concurrently, if_exists)]
     return [actions.OtherChange()]
 
 
@@ -350,7 +350,7 @@ def _alteration(table: str, cursor: Cursor) -> Action:
         case "DETACH":
             cursor.take("PARTITION")
             partition = cursor.name()
-            return actions.DetachPartition(table, partition, bool(cursor.take_any("CONCURRENTLY", "FINALIZE")))
+            return actions.DetachPartition(table, partition, cursor.take("CONCURRENTLY"))
     return actions.OtherChange()
 
 

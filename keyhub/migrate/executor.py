@@ -136,17 +136,28 @@ class SafeMigrationExecutor(MigrationExecutor):
 
     def unapply_migration(self, state, migration, fake=False):
         unapply = super().unapply_migration
-        if not migration.atomic:
-            unapplied = unapply(state, migration, fake)
-            self.history.record_unapplied(migration.app_label, migration.name)
-            return unapplied
+        key = migration.app_label, migration.name
 
         def unapply_and_record():
             unapplied = unapply(state, migration, fake)
-            self.history.record_unapplied(migration.app_label, migration.name)
+            self.history.record_unapplied(*key)
             return unapplied
 
-        return self._in_transaction(migration, unapply_and_record)
+        if migration.atomic:
+            return self._in_transaction(migration, unapply_and_record)
+        if fake:
+            return unapply_and_record()
+        text = current_digest(migration)
+        self.resuming = self.history.interrupted(*key, text)
+        if not self.resuming:
+            self.history.record_started_back(*key, text)
+        try:
+            return unapply_and_record()
+        except RefusedError:
+            self.history.record_applied(*key, text)
+            raise
+        finally:
+            self.resuming = False
 
     def record_migration(self, migration):
         with transaction.atomic(using=self.connection.alias):

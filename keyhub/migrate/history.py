@@ -67,6 +67,15 @@ class History:
             name,
         )
 
+    def record_started_back(self, app: str, name: str, digest: str | None) -> None:
+        """Note that the way back begins outside a transaction; until it ends, the migration counts as applied."""
+        self._execute(
+            "UPDATE keyhub_migrations SET digest = %s, started_at = statement_timestamp() WHERE app = %s AND name = %s",
+            digest,
+            app,
+            name,
+        )
+
     def record_applied(self, app: str, name: str, digest: str | None) -> None:
         self._execute(
             "UPDATE keyhub_migrations SET digest = %s, started_at = NULL, applied_at = statement_timestamp(), "
@@ -85,7 +94,7 @@ class History:
         )
 
     def interrupted(self, app: str, name: str, digest: str | None) -> bool:
-        """Say whether a run of this migration, outside a transaction and of this very text, began and did not end."""
+        """Say whether a run of this migration, up or back, outside a transaction and of this very text, did not end."""
         with self.connection.cursor() as cursor:
             cursor.execute(
                 "SELECT FROM keyhub_migrations WHERE app = %s AND name = %s AND started_at IS NOT NULL "

@@ -67,6 +67,7 @@ def test_partitions():
         actions.AttachPartition("t", "p", Bounds(literals=("a",)))
     ]
     assert does("ALTER TABLE t DETACH PARTITION p CONCURRENTLY") == [actions.DetachPartition("t", "p", True)]
+    assert does("ALTER TABLE t DETACH PARTITION p FINALIZE") == [actions.DetachPartition("t", "p", False)]
 
 
 def test_indexes():
@@ -81,7 +82,7 @@ def test_indexes():
     assert text_of(index.predicate) == "e is null"
     (index,) = does("CREATE INDEX ON t (a)")
     assert (index.index, index.table, index.predicate) == ("", "t", ())
-    assert does("DROP INDEX CONCURRENTLY IF EXISTS a, s.b CASCADE") == [actions.DropIndex(("a", "b"), True)]
+    assert does("DROP INDEX CONCURRENTLY IF EXISTS a, s.b CASCADE") == [actions.DropIndex(("a", "b"), True, True)]
     assert does("REINDEX INDEX CONCURRENTLY i") == [actions.Reindex(True)]
 
 

@@ -181,6 +181,46 @@ def test_a_bound_without_an_offset_follows_the_session(client):
     assert bound == "FOR VALUES FROM ('2026-11-30 15:00:00+00') TO ('2026-12-31 15:00:00+00')"
 
 
+OUTSIDE = "M036_not_repeatable_outside_a_transaction"
+PREPARATION = (
+    "CREATE TABLE badges (id bigint, label text, colour text)",
+    "ALTER TABLE badges ADD CONSTRAINT badges_check_label CHECK (label <> '') NOT VALID",
+    "CREATE TABLE parts (id int) PARTITION BY LIST (id)",
+    "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1)",
+    "CREATE INDEX idx_parts ON ONLY parts (id)",
+    "CREATE INDEX idx_parts_1 ON parts_1 (id)",
+)
+
+
+def test_what_passes_outside_a_transaction_can_be_repeated(client):
+    """All but CREATE INDEX CONCURRENTLY, which migrate does not repeat where the index is its own."""
+    for statement in PREPARATION:
+        client.execute(statement)
+    outside = [step for step in history(RULES / OUTSIDE / "passes") if not step.atomic]
+    texts = [statement.text for step in outside for statement in step.up + step.down]
+    repeated = [text for text in texts if "CREATE" not in text]
+    assert len(repeated) == 6
+    for statement in repeated:
+        client.execute(statement)
+        client.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("statement", "sqlstate"),
+    [
+        ("ALTER TABLE badges ADD CONSTRAINT badges_check_colour CHECK (colour <> '') NOT VALID", "42710"),
+        ("DROP INDEX CONCURRENTLY idx_badges_colour", "42704"),
+        ("ALTER TABLE parts DETACH PARTITION parts_1 CONCURRENTLY", "42P01"),
+    ],
+)
+def test_what_fires_outside_a_transaction_cannot_be_repeated(client, statement, sqlstate):
+    for before in (*PREPARATION, "CREATE INDEX idx_badges_colour ON badges (colour)", statement):
+        client.execute(before)
+    with pytest.raises(psycopg.Error) as refused:
+        client.execute(statement)
+    assert refused.value.sqlstate == sqlstate
+
+
 @pytest.mark.parametrize(
     ("name", "sqlstate"),
     [("20240101000001_initial_schema", "42P17"), ("20240301000001_add_audit_logs", "42P17")],

@@ -1,7 +1,9 @@
-"""What an interrupted build leaves behind, and who takes it for whole."""
+"""What an interrupted migration leaves behind, who takes it for whole, and what a rerun trips over."""
 
 import re
 from collections.abc import Iterator
+
+from django.db.migrations.operations import RunPython
 
 from keyhub.lintmigrations import actions
 from keyhub.lintmigrations.findings import Complaint
@@ -66,3 +68,48 @@ def if_not_exists(statement: Statement, scene: Scene) -> Iterator[Complaint]:
             "invalid index, is taken for it in silence.",
             f"{plain};" if len(plain) < 200 else "Leave IF NOT EXISTS out.",
         )
+
+
+@on_statement("keyhub.M036", also_down=True)
+def not_repeatable_outside_a_transaction(statement: Statement, scene: Scene) -> Iterator[Complaint]:
+    """What is done and not recorded is done again: https://docs.djangoproject.com/en/5.2/howto/writing-migrations/"""
+    if scene.step.atomic or scene.step.source is None:
+        return
+    for action in statement.actions:
+        if not _is_repeatable(action, statement):
+            yield Complaint(
+                statement.place,
+                f"{scene.title} runs {statement.head!r} outside a transaction: killed before it is recorded, it fails "
+                "or is done twice when it is run again.",
+                _repeatable(action, statement),
+            )
+            return
+
+
+def _is_repeatable(action: actions.Action, statement: Statement) -> bool:
+    match action:
+        case actions.CreateIndex(concurrently=True):
+            return bool(action.index)  # by its name migrate knows it again
+        case actions.DropIndex(concurrently=True, if_exists=True) | actions.Reindex(concurrently=True):
+            return True
+        case actions.ValidateConstraint():
+            return True
+        case actions.WriteRows():
+            # Old rows in batches are written outside a transaction, by a function that passes over those it has done.
+            return isinstance(statement.operation, RunPython)
+        case actions.OtherChange():
+            words = [token.word for token in statement.tokens]
+            return words[:2] == ["ALTER", "INDEX"] and words[-3:-1] == ["ATTACH", "PARTITION"]
+    return False
+
+
+def _repeatable(action: actions.Action, statement: Statement) -> str:
+    match action:
+        case actions.CreateIndex(concurrently=True):
+            name = "_".join(["idx", action.table, *re.findall(r"\w+", " ".join(action.keys))])
+            return re.sub(r"(?i)\bCONCURRENTLY\b", rf"\g<0> {name}", statement.text, count=1) + ";"
+        case actions.DropIndex(concurrently=True):
+            return re.sub(r"(?i)\bCONCURRENTLY\b", r"\g<0> IF EXISTS", statement.text, count=1) + ";"
+        case actions.DetachPartition(concurrently=True):
+            return f"Without atomic = False:\nALTER TABLE {action.table} DETACH PARTITION {action.partition};"
+    return "Move it into a migration of its own without atomic = False."
