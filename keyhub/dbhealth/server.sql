@@ -110,14 +110,14 @@ WHERE n_dead_tup > %(dead_rows)s AND n_dead_tup > 0.4 * n_live_tup
       < statement_timestamp() - make_interval(hours => %(vacuum_h)s)
 
 UNION ALL
-SELECT 'duplicate index', later.name, jsonb_build_object('first', earlier.name, 'table', later.indrelid::regclass)
-FROM indexes AS later JOIN indexes AS earlier
-    ON earlier.indrelid = later.indrelid AND earlier.indexrelid <> later.indexrelid
-    AND earlier.definition = later.definition
--- The one to drop: no constraint's, no unique one beside another that is none, and of two alike the later one.
-WHERE NOT later.of_constraint AND NOT later.of_parent AND (NOT later.indisunique OR earlier.indisunique)
-  AND (earlier.of_constraint OR (earlier.indisunique AND NOT later.indisunique)
-       OR (earlier.indisunique = later.indisunique AND earlier.indexrelid < later.indexrelid))
+SELECT 'duplicate index', name, jsonb_build_object('first', first, 'table', indrelid::regclass)
+FROM (
+    -- The first of those alike stays: a constraint's, a partition's piece, a unique one, the oldest.
+    SELECT *, first_value(name) OVER alike AS first, row_number() OVER alike AS place FROM indexes
+    WINDOW alike AS (PARTITION BY indrelid, definition
+                     ORDER BY of_constraint DESC, of_parent DESC, indisunique DESC, indexrelid)
+) AS ranked
+WHERE place > 1 AND NOT of_constraint AND NOT of_parent
 UNION ALL
 SELECT 'unused index', quote_ident(stat.indexrelname),
     jsonb_build_object('table', relid::regclass, 'bytes', size.bytes)
