@@ -17,8 +17,8 @@ WITH session AS MATERIALIZED (
     SELECT indexrelid, indrelid, quote_ident(class.relname) AS name, indisunique,
         concat_ws(' ', class.relam, indnkeyatts, indkey, indclass, indcollation, indoption,
                   regexp_replace(concat(indexprs, indpred), ':location -?\d+', '', 'g')) AS definition,
-        EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid) AS of_constraint,
-        EXISTS (SELECT FROM pg_inherits WHERE inhrelid = indexrelid) AS of_parent
+        indexrelid IN (SELECT conindid FROM pg_constraint) AS of_constraint,
+        indexrelid IN (SELECT inhrelid FROM pg_inherits) AS of_parent
     FROM pg_index JOIN pg_class AS class ON class.oid = indexrelid
     WHERE class.relnamespace = current_schema()::regnamespace AND indisvalid
 )
