@@ -9,4 +9,4 @@ class TenancyConfig(AppConfig):
         from keyhub.dbhealth import register_rules
         from tenancy import health
 
-        register_rules(health.rules())
+        register_rules(health.RULES)

@@ -7,10 +7,6 @@ from keyhub.dbhealth import DataRule, Severity
 DEMO_CODE = "KH-DEMO-001"
 
 
-def rules() -> list[DataRule]:
-    return RULES if settings.DEMO_DATA else [*RULES, DEMO]
-
-
 RULES = [
     DataRule(
         "tenancy.H001",
@@ -59,11 +55,12 @@ RULES = [
         "SELECT * FROM {table} AS tenants WHERE trim(name) = '' OR slug !~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'",
         severity=Severity.WARNING,
     ),
+    DataRule(
+        "tenancy.H007",
+        "tenant_join_codes",
+        "whoever has read the source knows this code, and can enter its tenant with it",
+        f"SELECT * FROM {{table}} AS codes WHERE code = '{DEMO_CODE}' "
+        "AND (expires_at IS NULL OR expires_at > statement_timestamp()) AND (max_uses = 0 OR used_count < max_uses)",
+        enabled=not settings.DEMO_DATA,
+    ),
 ]
-DEMO = DataRule(
-    "tenancy.H007",
-    "tenant_join_codes",
-    "whoever has read the source knows this code, and can enter its tenant with it",
-    f"SELECT * FROM {{table}} AS codes WHERE code = '{DEMO_CODE}' "
-    "AND (expires_at IS NULL OR expires_at > statement_timestamp()) AND (max_uses = 0 OR used_count < max_uses)",
-)

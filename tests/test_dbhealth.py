@@ -11,6 +11,7 @@ from django.db import InternalError
 from audit.auditpartitions import Month
 from keyhub import dbhealth
 from keyhub.dbhealth import examination
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -516,6 +517,11 @@ def test_openmetrics(nullable_email, findings):
 def test_no_colour_in_a_pipe(nullable_email, findings):
     assert "\x1b" not in findings()
     assert "\x1b[" in findings("--force-color")
+
+
+def test_every_check_has_its_place_on_the_page():
+    page = (REPOSITORY / "docs" / "operations" / "dbhealth.md").read_text()
+    assert [check for check in sorted(examination.known_ids()) if f"**{check}**" not in page] == []
 
 
 # The allow-list

@@ -20,7 +20,7 @@ ORPHANS = "keyhub.H040"
 class DataRule:
     """One rule: `query` lists the rows that break it, from the table under the name {table}, which may be sampled.
 
-    `others` are the tables that it reads besides.
+    `others` are the tables that it reads besides. One that is not `enabled` is known and finds nothing.
     """
 
     id: str
@@ -29,6 +29,7 @@ class DataRule:
     query: str
     others: tuple[str, ...] = ()
     severity: Severity = Severity.CRITICAL
+    enabled: bool = True
 
     def query_from(self, source: str) -> str:
         return " ".join(self.query.replace("{table}", source).split())
@@ -41,6 +42,8 @@ def register_rules(rules: Iterable[DataRule]) -> None:
 
 
 def _broken(examination: Examination, rule: DataRule, object_name: str) -> Iterator[Finding | Skipped | Unreadable]:
+    if not rule.enabled:
+        return
     tables = [rule.table, *rule.others]
     state = examination.rows(
         "SELECT name, to_regclass(name) IS NOT NULL, has_table_privilege(to_regclass(name), 'SELECT'), "
