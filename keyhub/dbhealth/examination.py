@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from django.db import DatabaseError, OperationalError, ProgrammingError, connections, transaction
+from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 
@@ -19,12 +19,17 @@ NOT_LOOKED = "keyhub.H019"
 
 MigrationKey = tuple[str, str]
 
-# Tables besides those of the runner itself.
+# For each of the two tables of records: whether it is here, may be read, and has the columns that are read; and whether
+# there are others besides them.
 RECORDS_EXIST = """
-    SELECT to_regclass('django_migrations') IS NOT NULL,
-        has_table_privilege(to_regclass('django_migrations'), 'SELECT'),
+    SELECT records.oid IS NOT NULL, has_table_privilege(records.oid, 'SELECT'),
+        (SELECT count(*) FROM pg_attribute
+         WHERE attrelid = records.oid AND attname = ANY(columns)) = cardinality(columns),
         EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
                 AND relname NOT IN ('django_migrations', 'keyhub_migrations'))
+    FROM (VALUES (1, to_regclass('django_migrations'), '{app,name,id}'::text[]),
+                 (2, to_regclass('keyhub_migrations'), '{app,name,digest}')) AS records (place, oid, columns)
+    ORDER BY place
 """
 RECORDS = "SELECT app, name, count(*) FROM django_migrations GROUP BY app, name"
 
@@ -76,18 +81,32 @@ class Examination:
         return MigrationLoader(None, ignore_no_migrations=True)
 
     @cached_property
+    def _records_state(self) -> list[tuple]:
+        return self.rows(RECORDS_EXIST)
+
+    @property
+    def lacks_records(self) -> bool:
+        """Whether the role may not read Django's records, which are here."""
+        return self._records_state[0][1] is False
+
+    @property
+    def lacks_digests(self) -> bool:
+        """Whether the role may not read keyhub_migrations, which is here."""
+        return self._records_state[1][1] is False
+
+    @property
+    def has_digests(self) -> bool:
+        """Whether keyhub_migrations is here and whole: where it is not, drift tells what of it is gone."""
+        return bool(self._records_state[1][2])
+
+    @cached_property
     def records(self) -> dict[MigrationKey, int] | None:
         """How many times each migration is recorded as applied; None where nothing tells, and the report says why."""
-        ((exists, readable, tables),) = self.rows(RECORDS_EXIST)
-        if exists and not readable:
+        exists, _, is_whole, tables = self._records_state[0]
+        if self.lacks_records:
             self.report.notes.append("django_migrations may not be read: drift is measured against the newest version")
             return None
-        try:
-            with transaction.atomic(using=self.connection.alias):
-                rows = self.rows(RECORDS) if exists else []
-        except ProgrammingError:
-            # One of its columns is gone: drift tells which.
-            rows = []
+        rows = self.rows(RECORDS) if exists and is_whole else []
         if not rows and tables:
             self.report.notes.append(
                 "the tables are here, and django_migrations is gone, altered or empty: "
@@ -95,11 +114,6 @@ class Examination:
             )
             return None
         return {(app, name): count for app, name, count in rows}
-
-    def lacks_select(self, table: str) -> bool:
-        """Whether the role may not read a table that exists."""
-        ((readable,),) = self.rows("SELECT has_table_privilege(to_regclass(%s), 'SELECT')", [table])
-        return readable is False
 
 
 Result = Finding | Skipped | Unreadable

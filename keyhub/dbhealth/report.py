@@ -38,8 +38,8 @@ def text(report: Report, style: Style) -> str:
 
 def _summary(report: Report) -> str:
     counts = Counter(finding.severity for finding in report.findings)
-    parts = [f"{counts[severity]} {severity}" for severity in Severity if counts[severity]]
-    parts = parts or ["healthy"]
+    parts = [] if report.fails(Severity.WARNING) else ["healthy"]
+    parts += [f"{counts[severity]} {severity}" for severity in Severity if counts[severity]]
     parts += [f"{len(report.skipped)} skipped"] if report.skipped else []
     parts += [f"{len(report.allowed)} allowed"] if report.allowed else []
     return ", ".join(parts)

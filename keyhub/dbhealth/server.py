@@ -49,11 +49,28 @@ CHECKSUMS_OFF = "-- The server must be stopped for it: https://www.postgresql.or
 
 def server(examination: Examination) -> Results:
     """Look at sequences, transaction ids, sessions, replication, settings, upkeep and versions, in one query."""
-    for check, name, facts in examination.rows(QUERY, LIMITS):
-        facts = facts if isinstance(facts, dict) else json.loads(facts)
+    rows = [
+        (check, name, facts if isinstance(facts, dict) else json.loads(facts))
+        for check, name, facts in examination.rows(QUERY, LIMITS)
+    ]
+    _read_fresh_sequences(examination, rows)
+    for check, name, facts in rows:
         if facts.get("table") in examination.drifted_tables:
             continue
         yield from HANDLERS[check](name, facts)
+
+
+def _read_fresh_sequences(examination: Examination, rows: list[tuple[str, str, Facts]]) -> None:
+    """Fill in where sequences stand that gave no number since they were set: the server's functions do not tell."""
+    fresh = {
+        name: facts
+        for check, name, facts in rows
+        if check == "sequence" and facts["readable"] and facts["last"] is None
+    }
+    if fresh:
+        query = " UNION ALL ".join(f"SELECT {place}, last_value FROM {name}" for place, name in enumerate(fresh))
+        for place, last in examination.rows(query):
+            list(fresh.values())[place]["last"] = last
 
 
 def _duration(seconds: int | float | None) -> str:
@@ -74,11 +91,13 @@ def _terminate(pid: int) -> str:
 def _sequence(name: str, facts: Facts) -> Results:
     if not facts["readable"]:
         yield Unreadable("keyhub.H020", name, is_sequence=True)
-    elif (facts["used"] or 0) >= SEQUENCE_WARNING_PERCENT and not facts["cycles"]:
-        severity = Severity.CRITICAL if facts["used"] >= SEQUENCE_CRITICAL_PERCENT else Severity.WARNING
+        return
+    used = 100 * facts["last"] / facts["end"]
+    if used >= SEQUENCE_WARNING_PERCENT and not facts["cycles"]:
+        severity = Severity.CRITICAL if used >= SEQUENCE_CRITICAL_PERCENT else Severity.WARNING
         yield Finding(
             "keyhub.H020", severity, name,
-            f"{facts['used']:.0f} % of the sequence are used up; at its end every INSERT into {facts['column']} fails",
+            f"{used:.0f} % of the sequence are used up; at its end every INSERT into {facts['column']} fails",
             f"a migration that makes {facts['column']} a bigint",
         )  # fmt: skip
 

@@ -23,10 +23,9 @@ WITH session AS MATERIALIZED (
     WHERE class.relnamespace = current_schema()::regnamespace AND indisvalid
 )
 SELECT 'sequence' AS check, quote_ident(sequence.relname) AS object, jsonb_build_object(
-    'readable', has_sequence_privilege(sequence.oid, 'SELECT') OR has_sequence_privilege(sequence.oid, 'USAGE'),
-    'used', CASE WHEN has_sequence_privilege(sequence.oid, 'SELECT') OR has_sequence_privilege(sequence.oid, 'USAGE')
-        THEN round(100.0 * pg_sequence_last_value(sequence.oid) / CASE WHEN seqincrement > 0 THEN seqmax ELSE seqmin END)
-        END,
+    'readable', has_sequence_privilege(sequence.oid, 'SELECT'),
+    'last', CASE WHEN has_sequence_privilege(sequence.oid, 'SELECT') THEN pg_sequence_last_value(sequence.oid) END,
+    'end', CASE WHEN seqincrement > 0 THEN seqmax ELSE seqmin END,
     'cycles', seqcycle,
     'column', (SELECT refobjid::regclass || '.' || quote_ident(attname)
                FROM pg_depend JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid

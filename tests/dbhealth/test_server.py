@@ -40,7 +40,7 @@ def pid(connection: psycopg.Connection) -> int:
 
 def test_a_sequence_near_its_end(client, found):
     client.execute("SELECT setval('operators_id_seq', 9000000000000000000)")
-    client.execute("SELECT setval('auth_group_id_seq', 1600000000)")
+    client.execute("ALTER SEQUENCE auth_group_id_seq RESTART 1600000000")
     assert found(only={"keyhub.H020"}) == [
         (
             "critical",
@@ -58,8 +58,8 @@ def test_a_sequence_near_its_end(client, found):
 def test_transaction_ids_near_their_end(found, migrated_database, monkeypatch):
     monkeypatch.setattr(checks, "IDS_WARNING", 1)
     old = [row for row in found(only={"keyhub.H021"}) if row[1] == f"keyhub.H021 {migrated_database}"]
-    assert old[0][0] == "warning"
-    assert old[0][2].startswith("the oldest transaction id is ")
+    assert {row[0] for row in old} == {"warning"}
+    assert any(row[2].startswith("the oldest transaction id is ") for row in old)
     monkeypatch.setattr(checks, "IDS_CRITICAL", 1)
     assert found(only={"keyhub.H021"})[0][0] == "critical"
 

@@ -101,4 +101,5 @@ def _attach(fact: str, expected: CatalogueObject, found: dict[str, str], drift: 
         return [f"ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE;", attach, *drops]
     if "partition of" not in found:
         return [attach] if fact == "partition of" else []
-    return [f"ALTER TABLE {parent} DETACH PARTITION {name};", attach]
+    detach = f"ALTER TABLE {parent} DETACH PARTITION {name};"
+    return [f"-- If it refuses rows of other months: INSERT them INTO {parent}, DELETE them here.\n{detach}", attach]
