@@ -298,6 +298,23 @@ def test_a_migration_recorded_twice(findings, healthy, client):
     assert healthy()
 
 
+def test_records_of_migrations_and_apps_that_the_code_does_not_have(findings, healthy, client):
+    client.execute(
+        "INSERT INTO django_migrations (app, name, applied) VALUES ('tenancy', '0099_ghost', now()), "
+        "('ghost', '0001_initial', now())"
+    )
+    assert findings() == (
+        "CRITICAL keyhub.H005 tenancy.0099_ghost: the migration is applied, and unknown to this code\n"
+        "    deploy the code that has it, or take it back with that code\n"
+        "WARNING keyhub.H005 ghost.0001_initial: the migration is applied, and this code has no app ghost\n"
+        "    deploy the code that has it; if the app and its tables are gone for good:\n"
+        "    DELETE FROM django_migrations WHERE app = 'ghost' AND name = '0001_initial';\n"
+        "default: 1 critical, 1 warning\n"
+    )
+    client.execute("DELETE FROM django_migrations WHERE name = '0099_ghost' OR app = 'ghost'")
+    assert healthy()
+
+
 def test_records_that_are_gone_make_nothing_unexpected(findings, client):
     client.execute("DELETE FROM django_migrations")
     assert findings() == (

@@ -61,9 +61,10 @@ def unlisted(migrations: Iterable[tuple[str, str]]) -> list[str]:
     return sorted({".".join(key) for key in migrations} - listed)
 
 
-def makers() -> dict[Key, str]:
-    """Which migration makes an object, or gave it its last form. Raises CatalogueError."""
-    return {item.key: migration for migration, (added, _) in _read_steps().items() for item in added}
+def makers(migrations: Iterable[str]) -> dict[Key, str]:
+    """Which of some migrations makes an object, or gives it another form. Raises CatalogueError."""
+    steps = _read_steps() if migrations else {}
+    return {item.key: migration for migration in migrations if migration in steps for item in steps[migration][0]}
 
 
 def _read_steps() -> Steps:

@@ -74,7 +74,9 @@ def drift(examination: Examination) -> Iterator[Finding]:
             "manage.py dbhealth --write-catalogue, and commit the files",
         )  # fmt: skip
     found = compare(wanted, catalogue.read(examination.connection))
-    makers = catalogue_file.makers() if examination.records is not None else {}
+    applied = examination.records
+    pending = [] if applied is None else [".".join(key) for key in examination.loader.graph.nodes if key not in applied]
+    makers = catalogue_file.makers(pending)
     for difference in found.differences:
         if difference.expected is None and difference.subject.key in LEFT_BEHIND:
             continue

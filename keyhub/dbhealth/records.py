@@ -61,6 +61,13 @@ def applied(examination: Examination) -> Iterator[Finding | Unreadable]:
             "keyhub.H005", Severity.CRITICAL, ".".join(key), "the migration is applied, and unknown to this code",
             "deploy the code that has it, or take it back with that code",
         )  # fmt: skip
+    for key in sorted(key for key in records if key[0] not in loader.migrated_apps):
+        yield Finding(
+            "keyhub.H005", Severity.WARNING, ".".join(key),
+            f"the migration is applied, and this code has no app {key[0]}",
+            "deploy the code that has it; if the app and its tables are gone for good:\n"
+            f"DELETE FROM django_migrations WHERE app = '{key[0]}' AND name = '{key[1]}';",
+        )  # fmt: skip
     if examination.lacks_digests:
         yield Unreadable("keyhub.H006", "keyhub_migrations")
         return
