@@ -62,10 +62,12 @@ FROM session WHERE wait_event_type = 'Lock' AND query_s > %(blocked_s)s
 
 UNION ALL
 SELECT 'replication lag', coalesce(nullif(application_name, ''), host(client_addr), pid::text), jsonb_build_object(
-    'seconds', extract(epoch FROM replay_lag)::bigint, 'bytes', pg_wal_lsn_diff(sent_lsn, replay_lsn), 'state', state)
-FROM pg_stat_replication
+    'seconds', extract(epoch FROM coalesce(replay_lag, flush_lag))::bigint, 'bytes', behind, 'state', state)
+FROM pg_stat_replication CROSS JOIN LATERAL (
+    -- One that only stores the WAL, such as pg_receivewal, replays nothing.
+    SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), coalesce(replay_lsn, flush_lsn)) AS behind) AS wal
 WHERE NOT pg_is_in_recovery()
-  AND (replay_lag > make_interval(secs => %(lag_s)s) OR pg_wal_lsn_diff(sent_lsn, replay_lsn) > %(lag_bytes)s)
+  AND (coalesce(replay_lag, flush_lag) > make_interval(secs => %(lag_s)s) OR behind > %(lag_bytes)s)
 UNION ALL
 SELECT 'replay lag', 'this standby', jsonb_build_object(
     'seconds', extract(epoch FROM statement_timestamp() - pg_last_xact_replay_timestamp())::bigint)
