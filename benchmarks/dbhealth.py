@@ -3,10 +3,12 @@
     .venv/bin/python -m benchmarks.dbhealth [rounds]
 
 Whole processes, interleaved, on an embedded server of their own; then the time that the server spends on a run, as its
-client sees it; both with the shipped schema, and with a thousand monthly partitions. Medians.
+client sees it; both with the shipped schema, and with a thousand monthly partitions. Medians. Where migra is on the
+PATH (`pip install migra psycopg[binary] setuptools`), it compares the database with a clone of it beside them.
 """
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -101,6 +103,14 @@ def measure(server: EmbeddedServer, folder: Path, rounds: int) -> None:
             "manage.py dbhealth": timed([*manage, "dbhealth"]),
             "pg_dump -s | diff": timed(["sh", "-c", f"{pg_dump} | diff {dump} -"]),
         }
+        if migra := shutil.which("migra"):
+            with server.connect() as admin:
+                admin.execute("DROP DATABASE IF EXISTS clone")
+                admin.execute("CREATE DATABASE clone OWNER keyhub TEMPLATE keyhub")
+            urls = [
+                f"postgresql://keyhub@/{name}?host={server.socket_directory}&port=5432" for name in ("keyhub", "clone")
+            ]
+            commands["migra"] = timed([migra, *urls])
         times: dict[str, list[float]] = {name: [] for name in commands}
         for _ in range(rounds):
             for name, measured in commands.items():
@@ -115,6 +125,8 @@ def measure(server: EmbeddedServer, folder: Path, rounds: int) -> None:
         print(f"  in the database      {inside * 1000:7.0f} ms of a run of {whole * 1000:.0f} ms")
         print(f"  dbhealth takes {medians['manage.py dbhealth'] / medians['manage.py check']:.2f} times check,")
         print(f"  and {medians['manage.py dbhealth'] / medians['pg_dump -s | diff']:.2f} times pg_dump and diff")
+        if migra:
+            print(f"  and {medians['manage.py dbhealth'] / medians['migra']:.2f} times migra")
 
 
 if __name__ == "__main__":
