@@ -25,7 +25,6 @@ def record(steps: Steps, found: GolangMigrate, versions: list[Version]) -> None:
     def write():
         steps.history.ensure_table()
         steps.history.record_seen(steps.loader.graph.nodes)
-        steps.recorder.ensure_schema()
         for version in versions:
             for key in version.migrations:
                 steps.recorder.record_applied(*key)
