@@ -78,6 +78,12 @@ ALLOWED_HOSTS = [host.strip() for host in ALLOWED_HOSTS.split(",") if host.strip
 DEMO_DATA = _boolean("DEMO_DATA", default=DEBUG)
 BEHIND_TLS_PROXY = _boolean("BEHIND_TLS_PROXY", default=False)
 
+# Of backups: docs/operations/dbbackup.md
+BACKUP_URL = _text("BACKUP_URL")
+BACKUP_RECIPIENTS = [name.strip() for name in _text("BACKUP_RECIPIENTS").split(",") if name.strip()]
+BACKUP_IDENTITY_FILE = Path(_text("BACKUP_IDENTITY_FILE")) if _text("BACKUP_IDENTITY_FILE") else None
+POSTGRES_BIN = _text("POSTGRES_BIN")
+
 DATABASES = {"default": database_from_url(DATABASE_URL)}
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

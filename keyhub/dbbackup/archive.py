@@ -94,6 +94,10 @@ def read(store: Store, path: str, tag: str | None, sha256: str, decryption: Decr
         raise BackupError(f"{path} changed while it was read. Take another backup.")
 
 
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 class EnoughError(Exception):
     """The sink of an archive has read as much of it as it wants."""
 

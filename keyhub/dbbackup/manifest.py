@@ -174,6 +174,7 @@ class Folder:
 
     path: str
     objects: list[StoredObject] = field(default_factory=list)
+    damage: str | None = None
 
     @property
     def backup(self) -> str:
@@ -206,17 +207,22 @@ def folders(store: Store, database: str, system_identifier: str | None = None) -
 def is_name(text: str) -> bool:
     """Whether a text is the name of a backup: 20261124T170738Z-3fa9c1."""
     try:
-        datetime.strptime(text[:16], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 it ends in Z
+        datetime.strptime(text[:16], "%Y%m%dT%H%M%SZ")
     except ValueError:
         return False
     return len(text) == 23 and text[16] == "-" and all(letter in "0123456789abcdef" for letter in text[17:])
 
 
-def manifests(store: Store, database: str, system_identifier: str | None = None) -> Iterator[Manifest]:
-    """The backups of a database, newest first. Raises BackupError at one that is damaged."""
+def survey(store: Store, database: str, system_identifier: str | None = None) -> Iterator[Manifest | Folder]:
+    """The backups of a database, newest first; a Folder in place of one that has no manifest, or a damaged one."""
     for folder in folders(store, database, system_identifier):
-        if folder.has_manifest:
-            yield read(store, f"{folder.path}/{FILE}")
+        try:
+            yield read(store, f"{folder.path}/{FILE}") if folder.has_manifest else folder
+        except FileNotFoundError:  # somebody prunes meanwhile
+            continue
+        except BackupError as error:
+            folder.damage = str(error)
+            yield folder
 
 
 def _document(manifest: Manifest) -> dict:

@@ -5,6 +5,7 @@ partitioning (hash_record_extended), which PostgreSQL keeps the same from versio
 """
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -101,7 +102,7 @@ ROLES = """
     SELECT rolname::text FROM pg_roles JOIN owners ON role = oid WHERE rolname !~ '^pg_' ORDER BY 1
 """
 PROPERTIES = """
-    SELECT to_jsonb(d) - 'datacl' || jsonb_build_object(
+    SELECT (to_jsonb(d) - 'datacl' || jsonb_build_object(
         'owner', pg_get_userbyid(datdba), 'encoding', pg_encoding_to_char(encoding),
         'settings', (SELECT coalesce(jsonb_agg(jsonb_build_array(rolname, setting)), '[]')
                      FROM pg_db_role_setting CROSS JOIN unnest(setconfig) AS setting
@@ -109,7 +110,7 @@ PROPERTIES = """
                      WHERE setdatabase = d.oid),
         'grants', (SELECT jsonb_agg(jsonb_build_array(
                               CASE WHEN grantee <> 0 THEN pg_get_userbyid(grantee) END, privilege_type, is_grantable))
-                   FROM aclexplode(datacl)))
+                   FROM aclexplode(datacl))))::text
     FROM pg_database AS d WHERE datname = current_database()
 """
 
@@ -121,7 +122,8 @@ def roles(connection: psycopg.Connection) -> list[str]:
 
 def properties(connection: psycopg.Connection) -> dict:
     """What a new database is made with: owner, encoding and locale, settings, and grants (None: PostgreSQL's own)."""
-    ((facts,),) = connection.execute(PROPERTIES)
+    ((text,),) = connection.execute(PROPERTIES)
+    facts = json.loads(text)
     kept = ("owner", "encoding", "datlocprovider", "datcollate", "datctype", "datconnlimit", "settings", "grants")
     # Called daticulocale up to PostgreSQL 16.
     locale = facts.get("datlocale") or facts.get("daticulocale")

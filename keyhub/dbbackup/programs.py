@@ -40,7 +40,7 @@ def programs_for(connection: BaseDatabaseWrapper) -> Path:
 
 def _places(major: int) -> list[Path]:
     if settings.POSTGRES_BIN:
-        return [settings.POSTGRES_BIN]
+        return [Path(settings.POSTGRES_BIN)]
     places = [Path(f"/usr/lib/postgresql/{major}/bin"), Path(f"/usr/pgsql-{major}/bin")]
     if found := shutil.which("pg_dump"):
         places.append(Path(found).resolve().parent)
@@ -51,11 +51,18 @@ def _places(major: int) -> list[Path]:
 
 def _major(folder: Path) -> int | None:
     try:
-        output = subprocess.run([folder / "pg_dump", "--version"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
+        return int(version_of(folder / "pg_dump").split(".")[0])
+    except BackupError:
         return None
-    match = re.search(r"(\d+)(?:\.\d+|devel|beta|rc)", output)
-    return int(match[1]) if match else None
+
+
+def version_of(program: Path) -> str:
+    """The version of one of PostgreSQL's programs, such as 18.6. Raises BackupError where it cannot be run."""
+    try:
+        output = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+        return re.search(r"\d+(?:\.\d+)?", output)[0]
+    except (OSError, subprocess.CalledProcessError, TypeError) as error:
+        raise BackupError(f"{program} cannot be run.") from error
 
 
 @dataclass(frozen=True)

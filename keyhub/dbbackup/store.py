@@ -8,6 +8,7 @@ Credentials and endpoints come from the variables that each store's own tools re
 import contextlib
 import os
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -78,13 +79,15 @@ class Store:
         """A stream into a new object, which is there when the block ends, and is not where it ends by an error."""
         with self._private():
             with self._one_sentence(f"did not take {path}"):
-                writer = obstore.open_writer(
-                    self._store, path, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE
-                )
-            with writer:
+                writer = obstore.open_writer(self._store, path, buffer_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+            try:
                 yield Writer(self, writer, path)
-                with self._one_sentence(f"did not take {path}"):
-                    writer.close()
+            except BaseException:
+                with contextlib.suppress(BaseError, OSError):  # what is under way is given up
+                    writer.__exit__(*sys.exc_info())
+                raise
+            with self._one_sentence(f"did not take {path}"):
+                writer.close()
         self._sync(path)
 
     def read(self, path: str) -> bytes:

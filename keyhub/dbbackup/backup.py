@@ -1,0 +1,175 @@
+"""Making a backup: one snapshot, which pg_dump writes and of which every table is counted and digested meanwhile."""
+
+import contextlib
+import secrets
+import threading
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC
+from pathlib import Path
+
+import psycopg
+from django.conf import settings
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from keyhub.dbbackup import archive, manifest, measure
+from keyhub.dbbackup.encryption import SUFFIX, Encryption
+from keyhub.dbbackup.errors import BackupError
+from keyhub.dbbackup.manifest import Manifest, Part
+from keyhub.dbbackup.programs import Program, Session, programs_for, version_of
+from keyhub.dbbackup.store import Store
+from keyhub.dbversion import version_list
+from keyhub.migrate.runner_lock import refuse_transaction_pooler
+
+# pg_dump asks for every table's weakest lock at its start, and gives up where a migration keeps one for longer.
+LOCK_WAIT_TIMEOUT_MS = 60_000
+READ_ONLY = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+
+def make(alias: str, store: Store, encryption: Encryption | None, progress: Callable[[int], None]) -> Manifest:
+    """Back up a database into a store, and return what its manifest says. `progress` is told plain bytes.
+
+    Where anything fails, nothing of it stays but what a dead store keeps, and no manifest.
+    Raises BackupError, PoolerError, and DatabaseError where the database cannot be asked.
+    """
+    connection = connections[alias]
+    connection.ensure_connection()
+    refuse_transaction_pooler(connection)
+    programs = programs_for(connection)
+    unhealthy = measure.unhealthy(alias)
+    with _snapshot(connection) as (own, snapshot):
+        raw = own.connection
+        facts = _facts(own)
+        started_at = raw.execute("SELECT now()").fetchone()[0]
+        name = f"{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        folder = f"{manifest.folder_of(facts['database'], facts['system_identifier'])}/{name}"
+        suffix = SUFFIX if encryption else ""
+        session = Session.of(raw)
+        try:
+            with _Measuring(raw) as measuring:
+                arguments = [
+                    programs / "pg_dump", "--format=custom", "--compress=0", f"--snapshot={snapshot}", "--no-password",
+                    f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--dbname={session.conninfo}",
+                ]  # fmt: skip
+                dump = f"dump.pgc.zst{suffix}"
+                with Program(arguments, session.environment, gives_output=True) as pg_dump:
+                    written = archive.write(pg_dump, store, f"{folder}/{dump}", encryption, progress)
+                tables = measuring.result()
+            roles_part = _write_roles(programs, session, store, folder, encryption)
+            made = Manifest(
+                backup=name, started_at=started_at, tables=tables, unhealthy=unhealthy,
+                finished_at=raw.execute("SELECT clock_timestamp()").fetchone()[0],
+                pg_dump_version=version_of(programs / "pg_dump"), keyhub_version=_keyhub_version(),
+                plain_bytes=written.plain_bytes, recipients=encryption.names if encryption else [],
+                parts={"dump": Part(dump, written.size_bytes, written.sha256), "roles": roles_part}, **facts,
+            )  # fmt: skip
+            manifest.write(store, made)
+        except BaseException:
+            with contextlib.suppress(BackupError):  # the first reason is the one to tell
+                _remove(store, folder)
+            raise
+    return made
+
+
+@contextlib.contextmanager
+def _snapshot(connection: BaseDatabaseWrapper) -> Iterator[tuple[BaseDatabaseWrapper, str]]:
+    """A session of its own whose transaction lasts as long as the block, and the name of its snapshot."""
+    own = connection.copy(alias="backup")
+    try:
+        own.connect()
+        raw = own.connection
+        raw.execute(measure.NO_TIMEOUTS)
+        raw.execute(READ_ONLY)
+        yield own, raw.execute("SELECT pg_export_snapshot()").fetchone()[0]
+    finally:
+        own.close()
+
+
+def _facts(own: BaseDatabaseWrapper) -> dict:
+    raw = own.connection
+    migrations = _applied(raw)
+    return {
+        "database": raw.info.dbname,
+        "system_identifier": measure.system_identifier(raw),
+        "server_version": raw.execute("SHOW server_version").fetchone()[0].split()[0],
+        "schema_version": _schema_version(migrations),
+        "migrations": migrations,
+        "catalogue_sha256": measure.digest_of(measure.catalogue_lines(own)),
+        "properties": measure.properties(raw),
+        "roles": measure.roles(raw),
+    }
+
+
+def _applied(connection: psycopg.Connection) -> list[str]:
+    if connection.execute("SELECT to_regclass('django_migrations')").fetchone()[0] is None:
+        return []
+    rows = connection.execute("SELECT app, name FROM django_migrations ORDER BY id").fetchall()
+    return [f"{app}.{name}" for app, name in rows]
+
+
+def _schema_version(migrations: list[str]) -> str | None:
+    """The newest version of the list that is applied with all before it."""
+    current = None
+    for listed in version_list.read():
+        if not set(migrations).issuperset(".".join(key) for key in listed.migrations):
+            break
+        current = str(listed)
+    return current
+
+
+def _keyhub_version() -> str:
+    with (settings.BASE_DIR / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)["project"]["version"]
+
+
+class _Measuring:
+    """The rows of the tables, measured by a thread beside pg_dump, in the same snapshot."""
+
+    def __init__(self, connection: psycopg.Connection):
+        self._connection = connection
+        self._tables, self._error = None, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            self._tables = measure.rows_of_tables(self._connection)
+        except psycopg.Error as error:
+            self._error = error
+
+    def __enter__(self) -> "_Measuring":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind, value, traceback) -> None:
+        if self._thread.is_alive():
+            self._connection.cancel_safe()
+            self._thread.join()
+
+    def result(self) -> dict[str, measure.Rows]:
+        self._thread.join()
+        if self._error:
+            raise BackupError(f"the rows could not be counted: {' '.join(str(self._error).split())}") from self._error
+        return self._tables
+
+
+def _write_roles(programs: Path, session: Session, store: Store, folder: str, encryption: Encryption | None) -> Part:
+    """Keep the server's roles beside the archive, which speaks of them and has none; without passwords."""
+    arguments = [
+        programs / "pg_dumpall", "--roles-only", "--no-role-passwords", "--no-password",
+        f"--dbname={session.conninfo}",
+    ]  # fmt: skip
+    content = b""
+    with Program(arguments, session.environment, gives_output=True) as pg_dumpall:
+        while chunk := pg_dumpall.read():
+            content += chunk
+    name = "roles.sql"
+    if encryption:
+        name, content = name + SUFFIX, encryption.encrypt(content)
+    store.put(f"{folder}/{name}", content)
+    return Part(name, len(content), archive.sha256_of(content))
+
+
+def _remove(store: Store, folder: str) -> None:
+    for item in store.list(folder):
+        store.delete(item.path)
