@@ -82,6 +82,7 @@ BEHIND_TLS_PROXY = _boolean("BEHIND_TLS_PROXY", default=False)
 BACKUP_URL = _text("BACKUP_URL")
 BACKUP_RECIPIENTS = [name.strip() for name in _text("BACKUP_RECIPIENTS").split(",") if name.strip()]
 BACKUP_IDENTITY_FILE = Path(_text("BACKUP_IDENTITY_FILE")) if _text("BACKUP_IDENTITY_FILE") else None
+BACKUP_MAX_AGE = _text("BACKUP_MAX_AGE", default="25h")  # a daily one, and its run
 BACKUP_PROVING_URL = _text("BACKUP_PROVING_URL")
 POSTGRES_BIN = _text("POSTGRES_BIN")
 

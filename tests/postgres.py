@@ -12,11 +12,17 @@ from pathlib import Path
 # What a developer's shell or .env says must not reach the tests.
 SETTINGS = (
     "ALLOWED_HOSTS",
+    "BACKUP_IDENTITY_FILE",
+    "BACKUP_MAX_AGE",
+    "BACKUP_PROVING_URL",
+    "BACKUP_RECIPIENTS",
+    "BACKUP_URL",
     "BEHIND_TLS_PROXY",
     "DATABASE_URL",
     "DEBUG",
     "DEMO_DATA",
     "LANGUAGE_CODE",
+    "POSTGRES_BIN",
     "SECRET_KEY",
 )
 FOLDER_VARIABLE = "KEYHUB_TEST_SERVER_FOLDER"

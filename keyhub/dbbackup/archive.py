@@ -1,6 +1,6 @@
 """The archive of a backup: what pg_dump writes, through zstd and age into a store, and the way back, in one pass each.
 
-No plaintext and no second copy touches a disk. By hand it is read so: age -d -i KEY dump.pgc.zst.age | zstd -d | pg_restore
+No plaintext and no second copy touches a disk. By hand: age -d -i KEY dump.pgc.zst.age | zstd -d | pg_restore -d NAME
 """
 
 import hashlib

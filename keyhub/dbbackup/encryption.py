@@ -54,7 +54,7 @@ class Decryption:
             raise _refusal(error) from error
 
     def decrypt_stream(self, source, sink) -> None:
-        """Decrypt what `source.read(n)` gives into `sink.write(bytes)`; raises BackupError where the key does not fit."""
+        """Decrypt what `source.read(n)` gives into `sink.write(bytes)`; BackupError where the key is wrong."""
         try:
             _through(pyrage.decrypt_io, source, sink, self._identities)
         except (pyrage.DecryptError, OSError) as error:

@@ -2,8 +2,8 @@
 
     <database>/<system identifier>/<backup>/manifest.json, dump.pgc.zst[.age], roles.sql[.age]
 
-It carries its own digest; the proof in it is signed with SECRET_KEY, so that nobody who can write to the store alone can
-say that a backup was restored.
+It carries its own digest; the proof in it is signed with SECRET_KEY, so that who can write to the store
+alone cannot say that a backup was restored.
 """
 
 import dataclasses
@@ -157,7 +157,7 @@ def parse(content: bytes, where: str) -> Manifest:
 
 
 def read(store: Store, path: str) -> Manifest:
-    """Raises BackupError where it is damaged or stands in another backup's place, FileNotFoundError where it is gone."""
+    """Raises BackupError where it is damaged or in another backup's place, FileNotFoundError where it is gone."""
     manifest = parse(store.read(path), path)
     if path != f"{manifest.folder}/{FILE}":
         raise BackupError(f"{path} is the manifest of {manifest.folder}, not of this backup. Put it back there.")
@@ -194,7 +194,7 @@ class Folder:
 
 
 def folders(store: Store, database: str, system_identifier: str | None = None) -> list[Folder]:
-    """The backups of a database, and what is left of unfinished ones, newest first; what is of no backup is left out."""
+    """The backups of a database and what is left of unfinished ones, newest first; nothing that is of no backup."""
     found: dict[str, Folder] = {}
     for item in store.list(folder_of(database, system_identifier)):
         parts = item.path.split("/")

@@ -1,5 +1,6 @@
 """PostgreSQL's own client programs, in the version of the server that they are to talk to."""
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -93,7 +94,7 @@ class Program:
 
     def __init__(self, arguments: list, environment: dict[str, str], takes_input: bool = False, gives_output=False):
         self.name = Path(arguments[0]).name
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 closed with the program
         pipe = subprocess.PIPE
         try:
             self.process = subprocess.Popen(
@@ -111,10 +112,8 @@ class Program:
         """End it where it is still at work: its reader or writer has given up."""
         for stream in (self.process.stdin, self.process.stdout):
             if stream:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait()

@@ -24,7 +24,7 @@ class Newest:
 
 
 def newest_proved(store: Store, connection: BaseDatabaseWrapper) -> Newest | None:
-    """That of the very database that a connection leads to; None where there is none. Raises BackupError."""
+    """That of the database that a connection leads to; None where there is none. Raises BackupError."""
     connection.ensure_connection()
     with connection.cursor() as cursor:
         cursor.execute("SELECT current_database(), clock_timestamp()")
@@ -42,7 +42,7 @@ def require(store: Store, connection: BaseDatabaseWrapper, oldest: timedelta) ->
         raise BackupError(f"{store.url} has no proved backup of this database. Make one: manage.py dbbackup --prove")
     if newest.age > oldest:
         raise BackupError(
-            f"the newest proved backup, {newest.backup.backup}, is {words(newest.age)} old, and may be {words(oldest)}. "
+            f"the newest proved backup, {newest.backup.backup}, is {words(newest.age)} old: it may be {words(oldest)}. "
             "Make another one: manage.py dbbackup --prove"
         )
     return newest

@@ -1,4 +1,4 @@
-"""Proving a backup: it is restored into a scratch database, compared, dropped; the result is signed into the manifest."""
+"""Proving a backup: restored into a scratch database, compared, dropped; the result is signed into the manifest."""
 
 import contextlib
 import secrets

@@ -1,7 +1,7 @@
 """Which backups go: those older than so many days that are not the last of a day, week, month or year to be kept.
 
-Proved ones come first: a period is kept by its newest proved backup, where it has one. Whatever the rules say, the newest
-proved ones stay, and nothing goes that is not older than they are.
+Proved ones come first: a period is kept by its newest proved backup, where it has one. Whatever the rules say, the
+newest proved ones stay, and nothing goes that is not older than they are.
 """
 
 from collections.abc import Callable
@@ -60,8 +60,8 @@ def plan(store: Store, database: str, system_identifier: str, rules: Rules, now:
     proved = [backup for backup in backups if backup.is_proved][: rules.min_proved]
     if len(proved) < rules.min_proved:
         raise BackupError(
-            f"{len(proved)} backup{' is' if len(proved) == 1 else 's are'} proved, and {rules.min_proved} must be before "
-            "one may go. Prove more: manage.py dbbackups prove BACKUP"
+            f"{len(proved)} backup{' is' if len(proved) == 1 else 's are'} proved, and {rules.min_proved} must be "
+            "before one may go. Prove more: manage.py dbbackups prove BACKUP"
         )
     reasons = _reasons(backups, proved, rules, now)
     oldest_proved = min((backup.started_at for backup in proved), default=now)

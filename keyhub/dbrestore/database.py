@@ -56,14 +56,12 @@ def create(connection: psycopg.Connection, name: str, properties: dict) -> None:
     try:
         connection.execute(statement)
     except DuplicateDatabase as error:
-        raise BackupError(
-            f"the database {name} exists already. Another restore may be at work; else drop it."
-        ) from error
+        raise BackupError(f"the database {name} exists already. Is another restore at work? Else drop it.") from error
     except InsufficientPrivilege as error:
         role = connection.info.user
         raise BackupError(
-            f"the role {role} may not create databases, and a backup is restored into a new one. Connect as a role that "
-            f"may, or let a superuser say: ALTER ROLE {role} CREATEDB"
+            f"the role {role} may not create databases, and a backup needs a new one. Connect as a role that may, "
+            f"or let a superuser say: ALTER ROLE {role} CREATEDB"
         ) from error
     except psycopg.Error as error:
         raise BackupError(f"the database {name} cannot be created: {' '.join(str(error).split())}.") from error

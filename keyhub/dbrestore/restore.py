@@ -137,7 +137,7 @@ def _refuse_wrong_version(backup: Manifest, admin: psycopg.Connection) -> None:
     major = admin.info.server_version // 10_000
     if major < backup.server_major:
         raise BackupError(
-            f"the backup {backup.backup} is of PostgreSQL {backup.server_major}, and this server is PostgreSQL {major}. "
+            f"the backup {backup.backup} is of PostgreSQL {backup.server_major}, and the server is PostgreSQL {major}. "
             f"Restore it on PostgreSQL {backup.server_major} or newer."
         )
     known = {".".join(key) for key in MigrationLoader(None, ignore_no_migrations=True).disk_migrations}

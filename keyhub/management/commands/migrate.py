@@ -6,12 +6,16 @@ import json
 import sys
 import types
 
+from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper, no_translations
 from django.core.management.commands import migrate as django_migrate
 from django.db import DatabaseError, connections
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 
 from keyhub import adopt
+from keyhub.dbbackup.errors import BackupError
+from keyhub.dbbackup.store import Store
+from keyhub.dbbackups import freshness
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion, Plan
 from keyhub.lockledger.ledger import LedgerError
@@ -37,6 +41,13 @@ def number(kind: type, at_least: float):
     return parse
 
 
+def duration(text: str):
+    try:
+        return freshness.parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 class Command(django_migrate.Command):
     help = f"{django_migrate.Command.help} Safe at peak traffic: one runner, short lock_timeout, retries."
 
@@ -56,6 +67,10 @@ class Command(django_migrate.Command):
             "--adopt", action="store_true", help="first take over a database that golang-migrate made from the design"
         )
         parser.add_argument("--yes", action="store_true", help="go down without asking, whatever is lost")
+        parser.add_argument(
+            "--require-backup", type=duration, metavar="MAX_AGE",
+            help="refuse without a proved backup in BACKUP_URL that is at most so old: 30m, 24h, 7d",
+        )  # fmt: skip
         parser.add_argument("--format", choices=("text", "json"), help="how --plan writes the plan (default: text)")
         parser.add_argument(
             "--wait-s", type=number(float, at_least=0), default=600, metavar="SECONDS",
@@ -86,6 +101,7 @@ class Command(django_migrate.Command):
                     self._migrate(*args, **options)
         except (
             version_list.VersionListError,
+            BackupError,
             LedgerError,
             RefusedError,
             PoolerError,
@@ -105,6 +121,8 @@ class Command(django_migrate.Command):
 
     def _migrate(self, *args, **options) -> None:
         connection, versions = connections[options["database"]], version_list.read()
+        if options["require_backup"] is not None:
+            self._require_backup(connection, options["require_backup"])
         policy = LockPolicy(options["lock_timeout_ms"], options["retries"])
         if options["adopt"]:
             adopt.adopt(connection, versions, self.stderr.write, policy)
@@ -129,6 +147,12 @@ class Command(django_migrate.Command):
             self._write_json(executor, *args, **options)
         else:
             self._handle_with(executor, *args, **options)
+
+    def _require_backup(self, connection, oldest) -> None:
+        if not settings.BACKUP_URL:
+            raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")
+        newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)
+        self.stderr.write(f"The newest proved backup, {newest.backup.backup}, is {freshness.words(newest.age)} old.")
 
     def _planned(self, steps: list[PlannedStep]) -> None:
         self._steps = steps
