@@ -4,9 +4,6 @@ from collections.abc import Iterator
 
 from django.conf import settings
 
-from keyhub.dbbackup.errors import BackupError
-from keyhub.dbbackup.store import Store
-from keyhub.dbbackups import freshness
 from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity
 
@@ -17,6 +14,11 @@ def backups(examination: Examination) -> Iterator[Finding]:
     """Tell how old it is, and warn where it is older than BACKUP_MAX_AGE, there is none, or the store does not say."""
     if not settings.BACKUP_URL:
         return
+    # Every command of manage.py imports this module, and few of them a store.
+    from keyhub.dbbackup.errors import BackupError
+    from keyhub.dbbackup.store import Store
+    from keyhub.dbbackups import freshness
+
     try:
         oldest = freshness.parse_duration(settings.BACKUP_MAX_AGE)
         newest = freshness.newest_proved(Store(settings.BACKUP_URL), examination.connection)

@@ -14,8 +14,6 @@ from django.db.migrations.exceptions import InconsistentMigrationHistory
 
 from keyhub import adopt
 from keyhub.dbbackup.errors import BackupError
-from keyhub.dbbackup.store import Store
-from keyhub.dbbackups import freshness
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion, Plan
 from keyhub.lockledger.ledger import LedgerError
@@ -42,6 +40,8 @@ def number(kind: type, at_least: float):
 
 
 def duration(text: str):
+    from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
+
     try:
         return freshness.parse_duration(text)
     except ValueError as error:
@@ -149,6 +149,9 @@ class Command(django_migrate.Command):
             self._handle_with(executor, *args, **options)
 
     def _require_backup(self, connection, oldest) -> None:
+        from keyhub.dbbackup.store import Store
+        from keyhub.dbbackups import freshness
+
         if not settings.BACKUP_URL:
             raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")
         newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)

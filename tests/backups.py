@@ -1,0 +1,82 @@
+"""What the tests of dbbackup, dbrestore and dbbackups share: a database with people in it, and its backups."""
+
+import hashlib
+from pathlib import Path
+
+import pyrage
+from django.core.management import call_command
+from django.db import connection
+
+from keyhub.dbbackup import manifest
+from keyhub.dbbackup.manifest import Manifest
+from keyhub.dbbackup.store import Store
+from tests.factories import (
+    AuditLogFactory,
+    OperatorFactory,
+    SessionFactory,
+    TenantMembershipFactory,
+    UserIdentityFactory,
+)
+
+PASSWORD = "correct horse battery staple"
+# Random, so that it is not smaller in a backup: in rows of any table that has a long text.
+FILL = """
+    INSERT INTO organizations (id, name, slug, settings)
+    SELECT 'FILL-' || n, 'Fill', 'fill-' || n,
+        jsonb_build_object('note',
+            (SELECT string_agg(gen_random_uuid()::text, '') FROM generate_series(1, 600 + n % 2)))
+    FROM generate_series(1, %s) n
+"""
+
+
+def people() -> None:
+    """A few rows of most tables, in the database that Django is connected to."""
+    alice = OperatorFactory(email="alice@keyhub.test", is_superuser=True)
+    alice.set_password(PASSWORD)
+    alice.save()
+    for membership in TenantMembershipFactory.create_batch(3):
+        UserIdentityFactory(user=membership.user)
+        SessionFactory(user=membership.user)
+        AuditLogFactory(tenant_id=membership.tenant_id, user_id=membership.user_id, actor_label="bob, \t \\. and 山田")
+
+
+def fill(megabytes: int) -> None:
+    """Add about so many megabytes that do not compress to much less than their half."""
+    with connection.cursor() as cursor:
+        cursor.execute(FILL.replace("%s", str(megabytes * 46)))
+
+
+def backed_up(url: str, *options: str) -> Manifest:
+    """Back up the database that Django is connected to, by the command."""
+    call_command("dbbackup", "--to", url, *options)
+    return newest(url)
+
+
+def newest(url: str) -> Manifest:
+    (found, *_) = whole(url)
+    return found
+
+
+def whole(url: str) -> list[Manifest]:
+    """What counts as a backup, newest first; that of a test's only database."""
+    store = Store(url)
+    paths = {item.path.split("/")[0] for item in store.list("")}
+    return [
+        item for path in paths for item in manifest.survey(store, path) if isinstance(item, Manifest)
+    ]  # fmt: skip
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file below a folder with its digest."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def new_key(path: Path) -> str:
+    """Write a private key of age, and return the public one."""
+    identity = pyrage.x25519.Identity.generate()
+    path.write_text(f"# a comment, as age-keygen writes one\n{identity}\n")
+    return str(identity.to_public())
