@@ -54,6 +54,7 @@ def object_store() -> Iterator[ObjectStore]:
         store.client.create_bucket(Bucket=BUCKET)
         yield store
     finally:
+        requests.post(f"http://127.0.0.1:{store.port}/moto-api/reset-auth", data=b"inf", timeout=10)
         server.stop()
 
 

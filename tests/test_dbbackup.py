@@ -141,8 +141,9 @@ def test_progress_on_a_terminal_and_none_in_a_pipe(database, url, server):
     on_terminal = subprocess.run(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=end, check=True
     )
-    os.close(end)
     assert b"dump" in os.read(terminal, 10_000)
+    os.close(end)
+    os.close(terminal)
     json.loads(on_terminal.stdout)
 
 
@@ -297,7 +298,10 @@ def test_a_table_that_a_migration_holds(database, url, server, monkeypatch):
     monkeypatch.setattr("keyhub.dbbackup.backup.LOCK_WAIT_TIMEOUT_MS", 200)
     with server.connect(database, "keyhub") as other, other.transaction():
         other.execute("LOCK TABLE users")
-        assert "lock timeout" in refusal("dbbackup", "--to", url)
+        words = refusal("dbbackup", "--to", url)
+    assert "lock timeout" in words or words.startswith(
+        "a session holds a table exclusively for longer than 0.2 seconds"
+    )
     assert whole(url) == []
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import psycopg
 from django.conf import settings
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
+from psycopg.errors import LockNotAvailable
 
 from keyhub.dbbackup import archive, manifest, measure
 from keyhub.dbbackup.encryption import SUFFIX, Encryption
@@ -80,8 +81,17 @@ def _snapshot(connection: BaseDatabaseWrapper) -> Iterator[tuple[BaseDatabaseWra
         own.connect()
         raw = own.connection
         raw.execute(measure.NO_TIMEOUTS)
+        # From PostgreSQL 18 on, reading the definition of an index waits for its table.
+        raw.execute(f"SET lock_timeout = {LOCK_WAIT_TIMEOUT_MS}")
         raw.execute(READ_ONLY)
         yield own, raw.execute("SELECT pg_export_snapshot()").fetchone()[0]
+    except (LockNotAvailable, OperationalError) as error:
+        if getattr(error.__cause__ or error, "sqlstate", None) != LockNotAvailable.sqlstate:
+            raise
+        raise BackupError(
+            f"a session holds a table exclusively for longer than {LOCK_WAIT_TIMEOUT_MS / 1000:g} seconds, such as a "
+            "migration. Back up when it has ended; manage.py dbhealth --only keyhub.H024 tells which it is."
+        ) from error
     finally:
         own.close()
 

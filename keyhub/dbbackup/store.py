@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -57,7 +57,8 @@ class Store:
         self.folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         if self.folder is None:
             options = {
-                "client_options": {"connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT},
+                # Plain HTTP where the endpoint says so, as AWS_ENDPOINT_URL of a server in one's own network may.
+                "client_options": {"allow_http": True, "connect_timeout": CONNECT_TIMEOUT, "timeout": REQUEST_TIMEOUT},
                 "retry_config": {"max_retries": RETRIES, "retry_timeout": RETRY_TIMEOUT},
             }
             with self._one_sentence("cannot be used"):
@@ -109,18 +110,21 @@ class Store:
 
     def list(self, prefix: str) -> list[StoredObject]:
         """The objects whose path begins with these folders; none where there is no such folder."""
-        if self.folder and not self.folder.is_dir():
-            return []
         with self._one_sentence("cannot be listed"):
+            if self.folder:  # obstore does not show what a killed upload leaves behind
+                paths = [path for path in (self.folder / prefix).rglob("*") if path.is_file()]
+                return [_stored_file(path, self.folder) for path in paths]
             return [_stored_object(item) for page in obstore.list(self._store, prefix) for item in page]
 
     def delete(self, path: str) -> None:
         """Remove an object; that there is none is no error."""
         with self._one_sentence(f"did not let go of {path}"), contextlib.suppress(FileNotFoundError):
-            obstore.delete(self._store, path)
-        if self.folder:
-            with contextlib.suppress(OSError):  # the folder of a backup, when it is empty
-                (self.folder / path).parent.rmdir()
+            if self.folder is None:
+                obstore.delete(self._store, path)
+                return
+            (self.folder / path).unlink()
+        with contextlib.suppress(OSError):  # the folder of a backup, when it is empty
+            (self.folder / path).parent.rmdir()
 
     @contextlib.contextmanager
     def _private(self) -> Iterator[None]:
@@ -175,6 +179,12 @@ class Writer:
 
 def _stored_object(meta: dict) -> StoredObject:
     return StoredObject(meta["path"], meta["size"], meta["last_modified"], meta["e_tag"])
+
+
+def _stored_file(path: Path, folder: Path) -> StoredObject:
+    status = path.stat()
+    changed = datetime.fromtimestamp(status.st_mtime, UTC)
+    return StoredObject(str(path.relative_to(folder)), status.st_size, changed, None)
 
 
 def _reason(error: Exception) -> str:

@@ -128,7 +128,8 @@ def drop(connection: psycopg.Connection, name: str) -> None:
 def swap(first: psycopg.Connection, second: psycopg.Connection, restored: str, live: str) -> str:
     """Put a restored database in the place of the live one, in one transaction; return the name that the old one has.
 
-    Who connects meanwhile waits for the few milliseconds; who is connected to the live one is disconnected. The two
+    Who is connected to the live one is disconnected; who connects within the few milliseconds is told that the database
+    has just been renamed, and is let in when he tries again. The two
     connections are to a third database. Raises BackupError, with nothing changed.
     """
     ending = f"_replaced_{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
