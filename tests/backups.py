@@ -48,8 +48,10 @@ def fill(megabytes: int) -> None:
 
 def backed_up(url: str, *options: str) -> Manifest:
     """Back up the database that Django is connected to, by the command."""
+    before = {backup.backup for backup in whole(url)}
     call_command("dbbackup", "--to", url, *options)
-    return newest(url)
+    (made,) = [backup for backup in whole(url) if backup.backup not in before]
+    return made
 
 
 def newest(url: str) -> Manifest:

@@ -55,6 +55,7 @@ def object_store() -> Iterator[ObjectStore]:
         yield store
     finally:
         requests.post(f"http://127.0.0.1:{store.port}/moto-api/reset-auth", data=b"inf", timeout=10)
+        requests.post(f"http://127.0.0.1:{store.port}/moto-api/reset", timeout=10)
         server.stop()
 
 

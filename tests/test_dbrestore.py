@@ -89,7 +89,7 @@ def test_the_same_catalogue_rows_login_and_months(database, copy, url, connected
             assert [name.startswith("audit_logs_2") for (name,) in cursor.fetchall()] == [True]
             cursor.execute("SELECT name FROM users WHERE email = E'\\\\.'")
             assert cursor.fetchone() == ("\\.\n\\.\n",)
-            cursor.execute("SELECT count(*) FROM pg_statistic WHERE starelid = 'users'::regclass")
+            cursor.execute("SELECT count(*) FROM pg_stats WHERE tablename = 'users'")
             assert cursor.fetchone()[0] > 0
 
 
@@ -369,7 +369,7 @@ def test_the_swap_is_one_step_for_those_who_connect(database, copy, url, server)
         stop.set()
         for thread in threads:
             thread.join()
-    # Who was connected was disconnected; who came in that moment was told so, and nobody that there is no such database.
+    # Who was connected was disconnected; who came in that moment was told what had happened.
     assert not [error for error in errors if "does not exist" in error and "just been dropped or renamed" not in error]
     assert set(counts) == {0, 3}
     kept = [name for name in databases(server, database) if "_replaced_" in name]
@@ -426,9 +426,11 @@ def test_the_script_is_cut_anywhere(empty_database, server, size, monkeypatch):
     ],
 )
 def test_the_first_error_ends_it(empty_database, server, script, words):
-    with pytest.raises(BackupError, match=words):
-        with ScriptLoader(lambda: server.connect(empty_database, "keyhub"), 2) as loader:
-            loader.run(Script(script, 1000))
+    with (
+        pytest.raises(BackupError, match=words),
+        ScriptLoader(lambda: server.connect(empty_database, "keyhub"), 2) as loader,
+    ):
+        loader.run(Script(script, 1000))
 
 
 def test_interrupted(database, copy, url, server, monkeypatch):

@@ -180,6 +180,10 @@ class Folder:
     def backup(self) -> str:
         return self.path.rpartition("/")[2]
 
+    def begun(self) -> tuple[str, datetime]:
+        """When: its name tells the second; within it, its first object."""
+        return self.backup[:16], min(item.last_modified for item in self.objects)
+
     @property
     def database(self) -> str:
         return unquote(self.path.split("/")[0])
@@ -201,7 +205,7 @@ def folders(store: Store, database: str, system_identifier: str | None = None) -
         if len(parts) == 4 and is_name(parts[2]):
             path = "/".join(parts[:3])
             found.setdefault(path, Folder(path)).objects.append(item)
-    return sorted(found.values(), key=lambda folder: folder.backup, reverse=True)
+    return sorted(found.values(), key=Folder.begun, reverse=True)
 
 
 def is_name(text: str) -> bool:

@@ -132,7 +132,7 @@ def swap(first: psycopg.Connection, second: psycopg.Connection, restored: str, l
     has just been renamed, and is let in when he tries again. The two
     connections are to a third database. Raises BackupError, with nothing changed.
     """
-    ending = f"_replaced_{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    ending = f"_replaced_{datetime.now(UTC):%Y%m%d_%H%M%S}"
     kept = live.encode()[: LONGEST_NAME_BYTES - len(ending)].decode(errors="ignore") + ending
     for attempt in range(1, SWAP_TRIES + 1):
         try:

@@ -82,10 +82,18 @@ class ScriptLoader:
         return rest[rows_end + len(COPY_END) :] if ended else rest[rows_end:], ended
 
     def _execute(self, lines: list[bytes]) -> None:
+        """Run what stands between two tables, after what comes before it and before what comes after it."""
+        lines = [line for line in lines if line and not line.startswith(b"--")]
+        if not lines:
+            return
+        for session in self._sessions:
+            session.finish()
         settings = [line for line in lines if line.startswith(FOR_ALL_SESSIONS)]
         for session in self._sessions[1:]:
             session.execute(b"\n".join(settings))
         self._sessions[0].execute(b"\n".join(lines))
+        for session in self._sessions:
+            session.finish()
 
 
 class _Session(threading.Thread):
