@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -9,8 +10,10 @@ import pty
 import random
 import signal
 import stat
+import struct
 import subprocess
 import sys
+import termios
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -138,6 +141,7 @@ def test_progress_on_a_terminal_and_none_in_a_pipe(database, url, server):
     assert piped.stderr == ""
     json.loads(piped.stdout)
     terminal, end = pty.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     on_terminal = subprocess.run(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=end, check=True
     )
