@@ -83,10 +83,7 @@ def test_by_days_weeks_months_and_years(proved, url):
     grown_old(url, [0.1, 0.2, 1, 2, 9, 16, 40, 70, 330, 700, 1100])
     forget(url, proved)
     found = plan(url, proved, days=0, daily=2, weekly=3, monthly=4, yearly=3, min_proved=1)
-    kept = {
-        age: reason for age, reason in zip(ages([b for b, _ in found.kept]), [r for _, r in found.kept], strict=True)
-    }
-    assert kept == {
+    assert dict(kept_with_reasons(found)) == {
         0.1: "one of the 1 newest proved", 1: "daily", 2: "weekly", 9: "weekly", 40: "monthly", 70: "monthly",
         330: "monthly", 700: "yearly",
     }  # fmt: skip
