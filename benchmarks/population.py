@@ -25,7 +25,7 @@ STATEMENTS = (
     """
     INSERT INTO tenants (organization_id, name, slug, tenant_type)
     SELECT organizations.id, 'Team ' || n, 'team-' || n, (ARRAY['team', 'department', 'project', 'laboratory'])[1 + n % 4]
-    FROM organizations, generate_series(1, 10) n WHERE organizations.id LIKE 'ORG-0%%'
+    FROM organizations, generate_series(1, 10) n WHERE organizations.id LIKE 'ORG-0%'
     """,
     """
     INSERT INTO users (email, name, created_at)
@@ -43,9 +43,9 @@ STATEMENTS = (
     WITH numbered AS (SELECT id, row_number() OVER () AS place FROM tenants),
         size AS (SELECT count(*) AS tenants FROM tenants)
     INSERT INTO tenant_memberships (tenant_id, user_id, role)
-    SELECT numbered.id, member.id, CASE WHEN member.place %% 50 = 0 THEN 'admin' ELSE 'member' END
+    SELECT numbered.id, member.id, CASE WHEN member.place % 50 = 0 THEN 'admin' ELSE 'member' END
     FROM (SELECT id, row_number() OVER () AS place FROM users) member, size, numbered
-    WHERE numbered.place IN (member.place %% size.tenants + 1, (member.place * 7) %% size.tenants + 1)
+    WHERE numbered.place IN (member.place % size.tenants + 1, (member.place * 7) % size.tenants + 1)
     """,
     f"""
     INSERT INTO sessions (session_id, user_id, expires_at, ip_address, user_agent)
@@ -76,6 +76,6 @@ STATEMENTS = (
 def populate(connection: psycopg.Connection, users: int) -> int:
     """Fill a migrated database that has no users yet; return its size in bytes."""
     for statement in STATEMENTS:
-        connection.execute(statement.replace("%%", "%").replace("%(users)s", str(users)))
+        connection.execute(statement.replace("%(users)s", str(users)))
     connection.execute("ANALYZE")
     return connection.execute("SELECT pg_database_size(current_database())").fetchone()[0]
