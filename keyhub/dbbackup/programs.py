@@ -14,6 +14,7 @@ import psycopg
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.conninfo import make_conninfo
+from psycopg.pq import Conninfo
 
 from keyhub.dbbackup.errors import BackupError
 
@@ -78,7 +79,12 @@ class Session:
         info = connection.info
         # Of several hosts in DATABASE_URL, the one that answered.
         place = {"host": info.host, "port": info.port, "dbname": database or info.dbname}
-        parameters = {**info.get_parameters(), **{name: value for name, value in place.items() if value}}
+        # A program may be older than psycopg's libpq, and know fewer parameters: only those that somebody has set.
+        defaults = {option.keyword.decode(): option.compiled for option in Conninfo.get_defaults()}
+        chosen = {
+            name: value for name, value in info.get_parameters().items() if value.encode() != defaults.get(name)
+        }  # fmt: skip
+        parameters = {**chosen, **{name: value for name, value in place.items() if value}}
         parameters.pop("options", None)
         if parameters["host"].startswith("/"):
             parameters.pop("hostaddr", None)
