@@ -46,7 +46,7 @@ def make(alias: str, store: Store, encryption: Encryption | None, progress: Call
         name = f"{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         folder = f"{manifest.folder_of(facts['database'], facts['system_identifier'])}/{name}"
         suffix = SUFFIX if encryption else ""
-        session = Session.of(raw)
+        session = Session.of(own)
         try:
             with _Measuring(raw) as measuring:
                 arguments = [

@@ -10,7 +10,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import psycopg
 from django.conf import settings
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg.conninfo import make_conninfo
@@ -75,15 +74,13 @@ class Session:
     environment: dict[str, str]
 
     @classmethod
-    def of(cls, connection: psycopg.Connection, database: str | None = None) -> "Session":
-        info = connection.info
+    def of(cls, connection: BaseDatabaseWrapper) -> "Session":
+        info = connection.connection.info
         # Of several hosts in DATABASE_URL, the one that answered.
-        place = {"host": info.host, "port": info.port, "dbname": database or info.dbname}
-        # A program may be older than psycopg's libpq, and know fewer parameters: only those that somebody has set.
-        defaults = {option.keyword.decode(): option.compiled for option in Conninfo.get_defaults()}
-        chosen = {
-            name: value for name, value in info.get_parameters().items() if value.encode() != defaults.get(name)
-        }  # fmt: skip
+        place = {"host": info.host, "port": info.port, "dbname": info.dbname, "user": info.user}
+        # What somebody has set: psycopg's libpq may know, and report, more than an older program does.
+        known = {option.keyword.decode() for option in Conninfo.get_defaults()} - {"password", "client_encoding"}
+        chosen = {name: value for name, value in connection.get_connection_params().items() if name in known}
         parameters = {**chosen, **{name: value for name, value in place.items() if value}}
         parameters.pop("options", None)
         if parameters["host"].startswith("/"):

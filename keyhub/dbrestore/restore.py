@@ -181,7 +181,7 @@ class _Work:
     def load(self, restored: BaseDatabaseWrapper) -> None:
         """Tables, then their rows, then indexes, keys and triggers in parallel."""
         programs = programs_for(restored)
-        session = Session.of(restored.connection)
+        session = Session.of(restored)
         environment = {**session.environment, "PGOPTIONS": FAST_OPTIONS}
         into = [programs / "pg_restore", "--exit-on-error", "--no-password", f"--dbname={session.conninfo}"]
         # pg_restore works in parallel on a file alone. For all but the rows the head of the archive will do: its list.
