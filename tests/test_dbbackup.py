@@ -114,6 +114,7 @@ with psycopg.connect(sys.argv[1], autocommit=True) as client:
 """
 
 
+@pytest.mark.once
 def test_into_an_object_store_and_back(database, monkeypatch):
     url = f"s3://{BUCKET}/keyhub"
     with object_store() as remote:
@@ -211,6 +212,7 @@ def test_pg_dump_of_another_version(database, url, tmp_path, manage, server):
     assert not (tmp_path / "backups").exists()
 
 
+@pytest.mark.once
 def test_an_upload_that_is_denied(database, monkeypatch):
     with object_store() as remote:
         for name, value in remote.environment.items():
@@ -222,6 +224,7 @@ def test_an_upload_that_is_denied(database, monkeypatch):
         assert words.endswith("InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.")
 
 
+@pytest.mark.once
 def test_a_bucket_that_does_not_exist(database, monkeypatch):
     with object_store() as remote:
         for name, value in remote.environment.items():
@@ -230,6 +233,7 @@ def test_a_bucket_that_does_not_exist(database, monkeypatch):
 
 
 @needs_mount
+@pytest.mark.once
 def test_a_disk_that_is_full(database, tmp_path):
     folder = tmp_path / "disk"
     with mounted(folder, "size=3m"):
@@ -243,6 +247,7 @@ def test_a_disk_that_is_full(database, tmp_path):
         assert whole(url) == [good]
 
 
+@pytest.mark.once
 def test_a_network_that_is_cut_in_the_middle_of_an_upload(database, monkeypatch):
     monkeypatch.setattr(store, "RETRIES", 1)
     with object_store() as remote:
@@ -256,6 +261,7 @@ def test_a_network_that_is_cut_in_the_middle_of_an_upload(database, monkeypatch)
         assert remote.paths() == []
 
 
+@pytest.mark.once
 def test_killed_at_twenty_random_moments(database, server, url, tmp_path):
     """Whatever is left behind is no backup, the good one stays, and the next runs are as if nothing had been."""
     fill(megabytes=4)

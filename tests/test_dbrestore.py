@@ -180,6 +180,7 @@ def test_a_role_that_the_server_lacks(database, copy, url, server):
 
 
 @pytest.mark.parametrize("kind", ["folder", "encrypted", "object store"])
+@pytest.mark.once
 def test_sixty_flipped_bits_are_refused_before_a_row_is_restored(
     database, copy, server, tmp_path, settings, monkeypatch, kind
 ):
@@ -319,6 +320,7 @@ def test_no_backup(database, url, copy):
     )
 
 
+@pytest.mark.once
 def test_killed_at_any_moment_nothing_has_the_name(database, copy, url, server):
     fill(megabytes=4)
     backed_up(url)
