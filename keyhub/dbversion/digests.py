@@ -1,6 +1,7 @@
 """The digest of a migration: of its code and its SQL, so that an edit is noticed and a comment is not."""
 
 import ast
+import functools
 import hashlib
 import sys
 from collections.abc import Iterator
@@ -18,13 +19,22 @@ def digest(migration: Migration) -> str:
     Raises OSError where a file cannot be read, SyntaxError where the code cannot be parsed.
     """
     code = Path(sys.modules[type(migration).__module__].__file__).read_text(encoding="utf-8")
-    parts = [*_significant(ast.parse(code))]
+    parts = [_of_code(code)]
     for operation in with_nested(migration.operations):
         if isinstance(operation, RunSQLFile):
             for direction in ("up", "down"):
                 path = operation.path(migration.app_label, direction)
-                parts.append(normalized(path.read_text(encoding="utf-8")))
+                parts.append(_of_sql(path.read_text(encoding="utf-8")))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+# A command asks for the same digests twice: when it checks the list of versions, and when it looks at the database.
+_of_sql = functools.cache(normalized)
+
+
+@functools.cache
+def _of_code(code: str) -> str:
+    return "\0".join(_significant(ast.parse(code)))
 
 
 def _significant(node: ast.AST) -> Iterator[str]:
