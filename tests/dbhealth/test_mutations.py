@@ -114,15 +114,15 @@ def _is_of_parent(item: catalogue.CatalogueObject) -> bool:
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_fault_is_named_and_mended(part, mutations, stranger, template, sessions, connected_to):
     missed, left, tried = [], [], 0
-    for mutation in mutations[part::PARTS]:
-        sessions.as_new()
-        try:
-            with sessions.superuser.transaction():
-                sessions.superuser.execute(mutation.sql)
-        except psycopg.Error:
-            continue  # PostgreSQL itself refuses this one, say a nullable primary key
-        tried += 1
-        with connected_to(sessions.database):
+    with connected_to(sessions.database):
+        for mutation in mutations[part::PARTS]:
+            sessions.as_new()
+            try:
+                with sessions.superuser.transaction():
+                    sessions.superuser.execute(mutation.sql)
+            except psycopg.Error:
+                continue  # PostgreSQL itself refuses this one, say a nullable primary key
+            tried += 1
             findings = dbhealth.run("default").findings
             if mutation.object not in {finding.object for finding in findings}:
                 missed.append(f"{mutation}: {[finding.object for finding in findings]}")
