@@ -4,7 +4,6 @@ import ast
 import functools
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from django.db.migrations.migration import Migration
@@ -34,17 +33,19 @@ _of_sql = functools.cache(normalized)
 
 @functools.cache
 def _of_code(code: str) -> str:
-    return "\0".join(_significant(ast.parse(code)))
+    parts: list[str] = []
+    _add_significant(ast.parse(code), parts)
+    return "\0".join(parts)
 
 
-def _significant(node: ast.AST) -> Iterator[str]:
+def _add_significant(node: ast.AST, parts: list[str]) -> None:
     """The syntax tree as text. Not ast.dump(): its text is not the same in every version of Python."""
-    yield type(node).__name__
+    parts.append(type(node).__name__)
     for name, value in ast.iter_fields(node):
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, ast.AST):
-                yield name
-                yield from _significant(item)
+                parts.append(name)
+                _add_significant(item, parts)
             elif item is not None and name != "kind":
-                yield f"{name}={item!r}"
-    yield "end"
+                parts.append(f"{name}={item!r}")
+    parts.append("end")
