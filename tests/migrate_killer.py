@@ -20,6 +20,7 @@ import django
 def main(*arguments: str) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyhub.settings")
     django.setup()
+    load()
     if arguments[0] == "watch":
         print(json.dumps(_run_and_kill([*arguments[1:]], None)[1]))  # noqa: T201
         return 0
@@ -36,6 +37,17 @@ def main(*arguments: str) -> int:
         done_before = done
     print(json.dumps(killed))  # noqa: T201
     return 0
+
+
+def load() -> None:
+    """Load once what each fork would load anew: the command, the migrations, their digests."""
+    from django.db.migrations.loader import MigrationLoader
+
+    from keyhub.dbversion.database import current_digest
+    from keyhub.management.commands import migrate  # noqa: F401
+
+    for migration in MigrationLoader(connection=None).graph.nodes.values():
+        current_digest(migration)
 
 
 def _run_and_kill(arguments: list[str], kill_at: int | None, first: bool = False) -> tuple[bool, list[str]]:

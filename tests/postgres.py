@@ -9,6 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psutil
+
 # What a developer's shell or .env says must not reach the tests.
 SETTINGS = (
     "ALLOWED_HOSTS",
@@ -26,12 +28,15 @@ SETTINGS = (
     "SECRET_KEY",
 )
 FOLDER_VARIABLE = "KEYHUB_TEST_SERVER_FOLDER"
+# Each test makes and drops a database: in memory that takes a tenth of the time, and the server has the same settings.
+MEMORY = Path("/dev/shm")  # noqa: S108
+MEMORY_NEEDED_BYTES = 4 * 10**9
 
 
 def _prepare_environment() -> None:
     if FOLDER_VARIABLE in os.environ:  # a worker of pytest-xdist
         return
-    os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="keyhub-test-")
+    os.environ[FOLDER_VARIABLE] = tempfile.mkdtemp(prefix="keyhub-test-", dir=_place())
     bin_directory = os.environ.get("KEYHUB_TEST_POSTGRES_BIN", "")
     for name in [name for name in os.environ if name.startswith("PG")]:  # libpq's
         del os.environ[name]
@@ -39,6 +44,14 @@ def _prepare_environment() -> None:
         os.environ[name] = ""
     os.environ["DEBUG"] = "on"
     os.environ["DATABASE_URL"] = f"embedded://{server_folder()}" + (f"?bin={bin_directory}" if bin_directory else "")
+
+
+def _place() -> Path | None:
+    """Where the server's folder goes: into memory where there is plenty; None is where temporary files go."""
+    if "TMPDIR" in os.environ or not os.access(MEMORY, os.W_OK):
+        return None
+    free = min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available)
+    return MEMORY if free > MEMORY_NEEDED_BYTES else None
 
 
 def server_folder() -> Path:

@@ -4,7 +4,6 @@ import ast
 import functools
 import hashlib
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from django.db.migrations.migration import Migration
@@ -19,28 +18,34 @@ def digest(migration: Migration) -> str:
     Raises OSError where a file cannot be read, SyntaxError where the code cannot be parsed.
     """
     code = Path(sys.modules[type(migration).__module__].__file__).read_text(encoding="utf-8")
-    parts = [*_significant_parts(code)]
+    parts = [_of_code(code)]
     for operation in with_nested(migration.operations):
         if isinstance(operation, RunSQLFile):
             for direction in ("up", "down"):
                 path = operation.path(migration.app_label, direction)
-                parts.append(normalized(path.read_text(encoding="utf-8")))
+                parts.append(_of_sql(path.read_text(encoding="utf-8")))
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-@functools.cache  # a run of dbhealth asks for every migration's
-def _significant_parts(code: str) -> tuple[str, ...]:
-    return tuple(_significant(ast.parse(code)))
+# A command asks for the same digests twice: when it checks the list of versions, and when it looks at the database.
+_of_sql = functools.cache(normalized)
 
 
-def _significant(node: ast.AST) -> Iterator[str]:
+@functools.cache
+def _of_code(code: str) -> str:
+    parts: list[str] = []
+    _add_significant(ast.parse(code), parts)
+    return "\0".join(parts)
+
+
+def _add_significant(node: ast.AST, parts: list[str]) -> None:
     """The syntax tree as text. Not ast.dump(): its text is not the same in every version of Python."""
-    yield type(node).__name__
+    parts.append(type(node).__name__)
     for name, value in ast.iter_fields(node):
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, ast.AST):
-                yield name
-                yield from _significant(item)
+                parts.append(name)
+                _add_significant(item, parts)
             elif item is not None and name != "kind":
-                yield f"{name}={item!r}"
-    yield "end"
+                parts.append(f"{name}={item!r}")
+    parts.append("end")

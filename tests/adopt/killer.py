@@ -14,6 +14,8 @@ import sys
 
 import django
 
+from tests.migrate_killer import load
+
 # Further than the longest transaction has statements: one that is killed each time never ends.
 FURTHEST = 256
 NEAR = 12
@@ -23,6 +25,7 @@ NEAR_RUNS = 12
 def main(seed: int) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyhub.settings")
     django.setup()
+    load()
     chance = random.Random(seed)  # noqa: S311 the same statements for the same seed
     killed = 0
     while not _run_and_kill(chance.randint(1, NEAR) if killed < NEAR_RUNS else int(FURTHEST ** chance.random())):

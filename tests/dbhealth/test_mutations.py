@@ -5,6 +5,7 @@ A run takes two faults of each object, in turn over all ways; KEYHUB_ALL_MUTATIO
 
 import io
 import os
+from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -48,17 +49,46 @@ def stranger(server) -> None:
         )
 
 
-def mend(server, database: str, findings: list[dbhealth.Finding]) -> None:
+class Sessions:
+    """Of the owner of the tables and of a superuser: opened once for many faults, since each new one costs time."""
+
+    def __init__(self, server, database: str):
+        self.server, self.database = server, database
+        self.open()
+
+    def open(self) -> None:
+        self.owner = self.server.connect(self.database, user="keyhub")
+        self.superuser = self.server.connect(self.database)
+        for session in (self.owner, self.superuser):
+            session.prepare_threshold = None  # DISCARD ALL takes what the driver has prepared
+
+    def close(self) -> None:
+        self.owner.close()
+        self.superuser.close()
+
+    def as_new(self) -> None:
+        for session in (self.owner, self.superuser):
+            session.execute("DISCARD ALL")
+
+
+@pytest.fixture
+def sessions(server, migrated_database) -> Iterator[Sessions]:
+    sessions = Sessions(server, migrated_database)
+    yield sessions
+    sessions.close()
+
+
+def mend(sessions: Sessions, findings: list[dbhealth.Finding]) -> None:
     """Run what was offered, in its order: as the owner of the tables, and as a superuser where that is not enough."""
     for finding in findings:
         if not finding.mend.startswith(("manage.py", "restore", "look")):
             script = "\n".join(line for line in finding.mend.splitlines() if not line.startswith("manage.py"))
-            with server.connect(database, user="keyhub") as owner, server.connect(database) as superuser:
-                for statement in sql_text.statements(script):
-                    try:
-                        owner.execute(statement)
-                    except psycopg.errors.InsufficientPrivilege:
-                        superuser.execute(statement)
+            sessions.as_new()
+            for statement in sql_text.statements(script):
+                try:
+                    sessions.owner.execute(statement)
+                except psycopg.errors.InsufficientPrivilege:
+                    sessions.superuser.execute(statement)
         if "manage.py auditpartitions" in finding.mend:
             call_command("auditpartitions", stdout=io.StringIO())
 
@@ -82,37 +112,39 @@ def _is_of_parent(item: catalogue.CatalogueObject) -> bool:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_every_fault_is_named_and_mended(part, mutations, stranger, server, template, migrated_database, connected_to):
+def test_every_fault_is_named_and_mended(part, mutations, stranger, template, sessions, connected_to):
     missed, left, tried = [], [], 0
-    for mutation in mutations[part::PARTS]:
-        with server.connect(migrated_database) as superuser:
+    with connected_to(sessions.database):
+        for mutation in mutations[part::PARTS]:
+            sessions.as_new()
             try:
-                with superuser.transaction():
-                    superuser.execute(mutation.sql)
+                with sessions.superuser.transaction():
+                    sessions.superuser.execute(mutation.sql)
             except psycopg.Error:
                 continue  # PostgreSQL itself refuses this one, say a nullable primary key
-        tried += 1
-        with connected_to(migrated_database):
+            tried += 1
             findings = dbhealth.run("default").findings
             if mutation.object not in {finding.object for finding in findings}:
                 missed.append(f"{mutation}: {[finding.object for finding in findings]}")
             if any(loss in mutation.sql for loss in LOSSES):
-                _renew(server, template, migrated_database)
+                _renew(sessions, template)
                 continue
             try:
-                mend(server, migrated_database, findings)
+                mend(sessions, findings)
                 remaining = dbhealth.run("default").findings
             except psycopg.Error as error:
                 remaining = [error]
             if remaining:
                 left.append(f"{mutation}: {remaining[0]} of {[finding.mend for finding in findings]}")
-                _renew(server, template, migrated_database)
+                _renew(sessions, template)
     assert (missed, left) == ([], [])
     assert tried > 0.8 * len(mutations[part::PARTS])
 
 
-def _renew(server, template: str, database: str) -> None:
+def _renew(sessions: Sessions, template: str) -> None:
     connection.close()
-    with server.connect() as admin:
-        admin.execute(f"DROP DATABASE {database} WITH (FORCE)")
-        admin.execute(f"CREATE DATABASE {database} OWNER keyhub TEMPLATE {template}")
+    sessions.close()
+    with sessions.server.connect() as admin:
+        admin.execute(f"DROP DATABASE {sessions.database} WITH (FORCE)")
+        admin.execute(f"CREATE DATABASE {sessions.database} OWNER keyhub TEMPLATE {template}")
+    sessions.open()
