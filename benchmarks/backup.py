@@ -1,13 +1,14 @@
 """Backing up and restoring beside the source design's script, in one run, on a database of at least 2 GB.
 
-    .venv/bin/python -m benchmarks.backup [GB]
+    .venv/bin/python -m benchmarks.backup [GB] [rounds]
 
 `manage.py dbbackup` beside `pg_dump > file; gzip file`, and `manage.py dbrestore`, which verifies and compares, beside
-`gunzip | psql`. Whole processes, an embedded server of their own. Memory is the peak of all processes of a run together
+`gunzip | psql`. Whole processes in turn, medians, an embedded server of their own. Memory is the peak of all processes of a run together
 but the server's; temporary disk the peak of what stands in TMPDIR meanwhile.
 """
 
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -36,17 +37,17 @@ class Run:
     temporary: int
 
 
-def main(gigabytes: float) -> None:
+def main(gigabytes: float, rounds: int) -> None:
     with tempfile.TemporaryDirectory(prefix="keyhub-benchmark-") as folder:
         server = EmbeddedServer(Path(folder) / "server")
         server.start()
         try:
-            measure(server, Path(folder), gigabytes)
+            measure(server, Path(folder), gigabytes, range(rounds))
         finally:
             server.stop()
 
 
-def measure(server: EmbeddedServer, folder: Path, gigabytes: float) -> None:
+def measure(server: EmbeddedServer, folder: Path, gigabytes: float, rounds: range) -> None:
     address = f"postgres:///keyhub?host={server.socket_directory}&user=keyhub"
     temporary = folder / "tmp"
     temporary.mkdir()
@@ -62,27 +63,34 @@ def measure(server: EmbeddedServer, folder: Path, gigabytes: float) -> None:
     options = f"-h {server.socket_directory} -U keyhub"
     script = f"{server.program('pg_dump')} {options} keyhub > {plain}; gzip -f {plain}"
     psql = f"gunzip -c {plain}.gz | {server.program('psql')} {options} -qX -o /dev/null -v ON_ERROR_STOP=1 -d by_psql"
-    with server.connect(user="keyhub") as admin:
-        admin.execute("CREATE DATABASE by_psql")
-
-    theirs = timed(["sh", "-c", script], environment, temporary)
-    ours = timed([*manage, "dbbackup"], environment, temporary)
-    stored = sum(path.stat().st_size for path in (folder / "backups").rglob("*") if path.is_file())
-    report("back up", "pg_dump; gzip", theirs, "dbbackup", ours)
+    commands = {"pg_dump; gzip": ["sh", "-c", script], "dbbackup": [*manage, "dbbackup"]}
+    compare("back up", [{name: timed(line, environment, temporary) for name, line in commands.items()} for _ in rounds])
+    stored = min(path.stat().st_size for path in (folder / "backups").rglob("dump.pgc.zst"))
     gzipped = Path(f"{plain}.gz").stat().st_size
     print(f"  size: {gzipped / MB:.0f} MB and {stored / MB:.0f} MB, {stored / gzipped:.2f} of it")
 
-    theirs = timed(["sh", "-c", psql], environment, temporary)
-    ours = timed([*manage, "dbrestore", "latest", "--database", "by_keyhub"], environment, temporary)
-    report("restore", "gunzip | psql", theirs, "dbrestore", ours)
+    restored = []
+    commands = {
+        "gunzip | psql": ["sh", "-c", psql],
+        "dbrestore": [*manage, "dbrestore", "latest", "--database", "by_keyhub"],
+    }
+    for _ in rounds:
+        with server.connect(user="keyhub") as admin:
+            for name in ("by_psql", "by_keyhub"):
+                admin.execute(f"DROP DATABASE IF EXISTS {name}")
+            admin.execute("CREATE DATABASE by_psql")
+        restored.append({name: timed(line, environment, temporary) for name, line in commands.items()})
+    compare("restore", restored)
 
 
-def report(what: str, their_name: str, theirs: Run, our_name: str, ours: Run) -> None:
-    print(f"{what}: {theirs.wall_s / ours.wall_s:.1f} times faster")
-    for name, run in ((their_name, theirs), (our_name, ours)):
-        print(
-            f"  {name}: {run.wall_s:.1f} s, {run.memory / MB:.0f} MB of memory, {run.temporary / MB:.1f} MB in TMPDIR"
-        )
+def compare(what: str, rounds: list[dict[str, Run]]) -> None:
+    """Say how the second of two commands does beside the first."""
+    names = list(rounds[0])
+    medians = [statistics.median(runs[name].wall_s for runs in rounds) for name in names]
+    print(f"{what}: {medians[0] / medians[1]:.1f} times faster")
+    for name, wall_s in zip(names, medians, strict=True):
+        memory, temporary = (max(getattr(runs[name], peak) for runs in rounds) for peak in ("memory", "temporary"))
+        print(f"  {name}: {wall_s:.1f} s, {memory / MB:.0f} MB of memory, {temporary / MB:.1f} MB in TMPDIR")
 
 
 def timed(command: list[str], environment: dict[str, str], temporary: Path) -> Run:
@@ -112,4 +120,4 @@ def timed(command: list[str], environment: dict[str, str], temporary: Path) -> R
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 2.1)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 2.1, int(sys.argv[2]) if len(sys.argv) > 2 else 3)
