@@ -2,6 +2,7 @@
 
 store        a folder or an object store, named by a URL
 encryption   to public keys, in the age format
+sessions     of our own, beside Django's
 programs     PostgreSQL's own programs, of the server's version
 archive      pg_dump's output through zstd and age into a store, and the way back
 measure      rows, digests, catalogue, roles: what a copy must have too

@@ -6,7 +6,7 @@ No plaintext and no second copy touches a disk. By hand: age -d -i KEY dump.pgc.
 import hashlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from keyhub.dbbackup.encryption import Decryption, Encryption
@@ -39,29 +39,31 @@ def write(source, store: Store, path: str, encryption: Encryption | None, progre
 
     Raises BackupError, and what the source raises.
     """
-    compressing = _Compressing(source, progress)
+    compressed = _Compressed(source, progress)
     with store.writer(path) as writer:
         sink = _Hashing(writer)
         if encryption:
-            encryption.encrypt_stream(compressing, sink)
+            encryption.encrypt_stream(_Reader(compressed), sink)
         else:
-            while chunk := compressing.read(CHUNK_BYTES):
+            for chunk in compressed:
                 sink.write(chunk)
-    return Written(sink.size_bytes, sink.digest.hexdigest(), compressing.plain_bytes)
+    return Written(sink.size_bytes, sink.digest.hexdigest(), compressed.plain_bytes)
 
 
-def verify(store: Store, path: str, size_bytes: int, sha256: str, progress: Progress = lambda size: None) -> str | None:
+def verify(
+    store: Store, path: str, size_bytes: int, sha256: str, take: Callable[[bytes], object] = lambda chunk: None
+) -> str | None:
     """Read an object whole and compare it with its digest; return its tag, by which a store gives these very bytes.
 
+    `take` is told each chunk, before it is known whether the whole is sound.
     Raises BackupError where it is gone, or is not what was written.
     """
+    digest = hashlib.sha256()
     try:
         head = store.head(path)
-        digest = hashlib.sha256()
         if head.size_bytes == size_bytes:
-            for chunk in store.chunks(path, head.tag):
-                digest.update(chunk)
-                progress(len(chunk))
+            for chunk in _hashed(store.chunks(path, head.tag), digest):
+                take(chunk)
     except FileNotFoundError as error:
         raise BackupError(f"{store.url} has no {path}, although its manifest names it. Take another backup.") from error
     if head.size_bytes != size_bytes:
@@ -78,19 +80,20 @@ def read(store: Store, path: str, tag: str | None, sha256: str, decryption: Decr
 
     The sink ends the stream early by raising EnoughError. Raises BackupError.
     """
-    source = _Chunks(store, path, tag)
+    digest = hashlib.sha256()
+    chunks = _hashed(store.chunks(path, tag), digest)
     decompressing = _Decompressing(sink)
     try:
         if decryption:
-            decryption.decrypt_stream(source, decompressing)
+            decryption.decrypt_stream(_Reader(chunks), decompressing)
         else:
-            while chunk := source.read(CHUNK_BYTES):
+            for chunk in chunks:
                 decompressing.write(chunk)
     except EnoughError:
         return
     except zstd.ZstdError as error:
         raise BackupError(f"{path} cannot be decompressed: {error}. Take another backup.") from error
-    if not decompressing.is_whole or source.digest.hexdigest() != sha256:
+    if not decompressing.is_whole or digest.hexdigest() != sha256:
         raise BackupError(f"{path} changed while it was read. Take another backup.")
 
 
@@ -102,27 +105,43 @@ class EnoughError(Exception):
     """The sink of an archive has read as much of it as it wants."""
 
 
-class _Compressing:
-    """The reading end of zstd over a source; plain bytes are told as progress."""
+class _Compressed:
+    """What a source gives, through zstd, in chunks; plain bytes are told as progress."""
 
     def __init__(self, source, progress: Progress):
+        self._source, self._progress = source, progress
+        self.plain_bytes = 0
+
+    def __iter__(self) -> Iterator[bytes]:
         options = {
             zstd.CompressionParameter.compression_level: LEVEL,
             zstd.CompressionParameter.nb_workers: WORKERS,
             zstd.CompressionParameter.checksum_flag: 1,
         }
-        self._compressor = zstd.ZstdCompressor(options=options)
-        self._source, self._progress = source, progress
-        self._pending, self._ended = memoryview(b""), False
-        self.plain_bytes = 0
-
-    def read(self, size: int) -> bytes:
-        while not self._pending and not self._ended:
-            plain = self._source.read(CHUNK_BYTES)
+        compressor = zstd.ZstdCompressor(options=options)
+        while plain := self._source.read(CHUNK_BYTES):
             self.plain_bytes += len(plain)
             self._progress(len(plain))
-            self._ended = not plain
-            self._pending = memoryview(self._compressor.compress(plain) if plain else self._compressor.flush())
+            yield compressor.compress(plain)
+        yield compressor.flush()
+
+
+def _hashed(chunks: Iterable[bytes], digest) -> Iterator[bytes]:
+    for chunk in chunks:
+        digest.update(chunk)
+        yield chunk
+
+
+class _Reader:
+    """Chunks as a stream that is read by number of bytes."""
+
+    def __init__(self, chunks: Iterable[bytes]):
+        self._chunks = filter(None, chunks)
+        self._pending = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        if not self._pending:
+            self._pending = memoryview(next(self._chunks, b""))
         content, self._pending = self._pending[:size], self._pending[size:]
         return bytes(content)
 
@@ -136,22 +155,6 @@ class _Hashing:
         self.digest.update(content)
         self.size_bytes += len(content)
         self._writer.write(content)
-
-
-class _Chunks:
-    """An object of a store as a stream that is read by number of bytes."""
-
-    def __init__(self, store: Store, path: str, tag: str | None):
-        self._chunks = store.chunks(path, tag)
-        self._pending = memoryview(b"")
-        self.digest = hashlib.sha256()
-
-    def read(self, size: int) -> bytes:
-        if not self._pending:
-            self._pending = memoryview(next(self._chunks, b""))
-            self.digest.update(self._pending)
-        content, self._pending = self._pending[:size], self._pending[size:]
-        return bytes(content)
 
 
 class _Decompressing:

@@ -19,8 +19,10 @@ from keyhub.dbbackup.encryption import SUFFIX, Encryption
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest, Part
 from keyhub.dbbackup.programs import Program, Session, programs_for, version_of
+from keyhub.dbbackup.sessions import open_session
 from keyhub.dbbackup.store import Store
 from keyhub.dbversion import version_list
+from keyhub.dbversion.version_list import MigrationKey
 from keyhub.migrate.runner_lock import refuse_transaction_pooler
 
 # pg_dump asks for every table's weakest lock at its start, and gives up where a migration keeps one for longer.
@@ -76,11 +78,9 @@ def make(alias: str, store: Store, encryption: Encryption | None, progress: Call
 @contextlib.contextmanager
 def _snapshot(connection: BaseDatabaseWrapper) -> Iterator[tuple[BaseDatabaseWrapper, str]]:
     """A session of its own whose transaction lasts as long as the block, and the name of its snapshot."""
-    own = connection.copy(alias="backup")
+    own = open_session(connection)
     try:
-        own.connect()
         raw = own.connection
-        raw.execute(measure.NO_TIMEOUTS)
         # From PostgreSQL 18 on, reading the definition of an index waits for its table.
         raw.execute(f"SET lock_timeout = {LOCK_WAIT_TIMEOUT_MS}")
         raw.execute(READ_ONLY)
@@ -98,34 +98,24 @@ def _snapshot(connection: BaseDatabaseWrapper) -> Iterator[tuple[BaseDatabaseWra
 
 def _facts(own: BaseDatabaseWrapper) -> dict:
     raw = own.connection
-    migrations = _applied(raw)
+    applied = _applied(raw)
+    version = version_list.newest_whole(version_list.read(), applied)
     return {
         "database": raw.info.dbname,
         "system_identifier": measure.system_identifier(raw),
         "server_version": raw.execute("SHOW server_version").fetchone()[0].split()[0],
-        "schema_version": _schema_version(migrations),
-        "migrations": migrations,
+        "schema_version": str(version) if version else None,
+        "migrations": [".".join(key) for key in applied],
         "catalogue_sha256": measure.digest_of(measure.catalogue_lines(own)),
         "properties": measure.properties(raw),
         "roles": measure.roles(raw),
     }
 
 
-def _applied(connection: psycopg.Connection) -> list[str]:
+def _applied(connection: psycopg.Connection) -> list[MigrationKey]:
     if connection.execute("SELECT to_regclass('django_migrations')").fetchone()[0] is None:
         return []
-    rows = connection.execute("SELECT app, name FROM django_migrations ORDER BY id").fetchall()
-    return [f"{app}.{name}" for app, name in rows]
-
-
-def _schema_version(migrations: list[str]) -> str | None:
-    """The newest version of the list that is applied with all before it."""
-    current = None
-    for listed in version_list.read():
-        if not set(migrations).issuperset(".".join(key) for key in listed.migrations):
-            break
-        current = str(listed)
-    return current
+    return connection.execute("SELECT app, name FROM django_migrations ORDER BY id").fetchall()
 
 
 def _keyhub_version() -> str:

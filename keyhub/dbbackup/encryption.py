@@ -6,6 +6,7 @@ BACKUP_RECIPIENTS names the public keys; BACKUP_IDENTITY_FILE the private one, w
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyrage
 from django.conf import settings
@@ -13,7 +14,6 @@ from django.conf import settings
 from keyhub.dbbackup.errors import BackupError
 
 SUFFIX = ".age"
-FORMAT = "age"
 
 
 class Encryption:
@@ -121,17 +121,15 @@ def _through(transform: Callable, source, sink, keys: list) -> None:
 
         return guard
 
-    reader, writer = _Stream(), _Stream()
-    reader.read = guarded(source.read)
-    writer.write = guarded(lambda content: (sink.write(content), len(content))[1])
-    writer.flush = lambda: None
+    def write(content: bytes) -> int:
+        sink.write(content)
+        return len(content)
+
+    reader = SimpleNamespace(read=guarded(source.read))
+    writer = SimpleNamespace(write=guarded(write), flush=lambda: None)
     try:
         transform(reader, writer, keys)
-    except Exception:
+    except (pyrage.EncryptError, pyrage.DecryptError, OSError):
         if raised:
             raise raised[0] from None
         raise
-
-
-class _Stream:
-    pass

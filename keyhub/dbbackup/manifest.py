@@ -7,7 +7,6 @@ alone cannot say that a backup was restored.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from django.core import signing
 
+from keyhub.dbbackup.archive import sha256_of
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.measure import Rows
 from keyhub.dbbackup.store import Store, StoredObject
@@ -106,12 +106,12 @@ class Manifest:
         return dataclasses.replace(proved, signature=signing.Signer(salt=SALT).signature(proved._signed_text()))
 
     def _signed_text(self) -> str:
-        return hashlib.sha256(_text({**_document(self), "signature": ""})).hexdigest()
+        return sha256_of(_text({**dataclasses.asdict(self), "signature": ""}))
 
     def content(self) -> bytes:
         """The bytes of the file."""
-        document = _document(self)
-        return _text({"format": FORMAT, "sha256": hashlib.sha256(_text(document)).hexdigest(), **document})
+        document = dataclasses.asdict(self)
+        return _text({"format": FORMAT, "sha256": sha256_of(_text(document)), **document})
 
 
 def folder_of(database: str, system_identifier: str | None = None) -> str:
@@ -134,7 +134,7 @@ def parse(content: bytes, where: str) -> Manifest:
             f"{where} has format {format_number}, which {age} KeyHub wrote; this one reads format {FORMAT}. "
             "Restore it with that KeyHub."
         )
-    if digest != hashlib.sha256(_text(document)).hexdigest():
+    if digest != sha256_of(_text(document)):
         raise damaged
     try:
         proof = document.pop("proof")
@@ -227,10 +227,6 @@ def survey(store: Store, database: str, system_identifier: str | None = None) ->
         except BackupError as error:
             folder.damage = str(error)
             yield folder
-
-
-def _document(manifest: Manifest) -> dict:
-    return dataclasses.asdict(manifest)
 
 
 def _text(document: dict) -> bytes:

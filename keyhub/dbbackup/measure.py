@@ -6,7 +6,6 @@ partitioning (hash_record_extended), which PostgreSQL keeps the same from versio
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import psycopg
@@ -22,11 +21,6 @@ SETTINGS = """
     SET LOCAL search_path = pg_catalog; SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, MDY';
     SET LOCAL IntervalStyle = 'postgres'; SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1;
     SET LOCAL jit = off
-"""
-# No statement of ours ends by a timeout that is meant for the application's.
-NO_TIMEOUTS = """
-    SELECT set_config(name, '0', false) FROM pg_settings
-    WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')
 """
 # Those whose rows pg_dump takes: not those of an extension, which makes its own, nor foreign ones.
 TABLES = """
@@ -47,14 +41,11 @@ class Rows:
     digest: str
 
 
-def rows_of_tables(connection: psycopg.Connection, progress: Callable[[str], None] = lambda name: None) -> dict:
+def rows_of_tables(connection: psycopg.Connection) -> dict[str, Rows]:
     """The Rows of each table, by its name with schema, in the caller's transaction."""
-    result = {}
     connection.execute(SETTINGS)
-    for schema, table in connection.execute(TABLES).fetchall():
-        name = f"{schema}.{table}"
-        progress(name)
-        result[name] = _rows(connection, sql.Identifier(schema, table))
+    names = connection.execute(TABLES).fetchall()
+    result = {f"{schema}.{table}": _rows(connection, sql.Identifier(schema, table)) for schema, table in names}
     return dict(sorted(result.items()))
 
 

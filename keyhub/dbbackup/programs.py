@@ -145,7 +145,7 @@ class Program:
         return f"failed: {words}."
 
 
-def run(arguments: list, session: Session) -> None:
+def run(arguments: list, environment: dict[str, str]) -> None:
     """Run a program to its end. Raises BackupError."""
-    with Program(arguments, session.environment) as program:
+    with Program(arguments, environment) as program:
         program.finish()

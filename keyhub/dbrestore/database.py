@@ -9,8 +9,8 @@ from psycopg import sql
 from psycopg.errors import DuplicateDatabase, InsufficientPrivilege, ObjectInUse
 
 from keyhub.dbbackup.errors import BackupError
+from keyhub.identifiers import LONGEST_NAME_BYTES, with_ending
 
-LONGEST_NAME_BYTES = 63  # NAMEDATALEN - 1
 UNFINISHED = "_unfinished"
 TERMINATE_EVERY_S = 0.02
 SWAP_TRIES = 5
@@ -129,25 +129,22 @@ def swap(first: psycopg.Connection, second: psycopg.Connection, restored: str, l
     """Put a restored database in the place of the live one, in one transaction; return the name that the old one has.
 
     Who is connected to the live one is disconnected; who connects within the few milliseconds is told that the database
-    has just been renamed, and is let in when he tries again. The two
-    connections are to a third database. Raises BackupError, with nothing changed.
+    has just been renamed, and is let in when he tries again. The two connections are to a third database.
+    Raises BackupError, with nothing changed.
     """
-    ending = f"_replaced_{datetime.now(UTC):%Y%m%d_%H%M%S}"
-    kept = live.encode()[: LONGEST_NAME_BYTES - len(ending)].decode(errors="ignore") + ending
-    for attempt in range(1, SWAP_TRIES + 1):
+    kept = with_ending(live, f"_replaced_{datetime.now(UTC):%Y%m%d_%H%M%S}")
+    for _ in range(SWAP_TRIES):
         try:
             _swap_once(first, second, restored, live, kept)
+            return kept
         except ObjectInUse as error:
-            if attempt == SWAP_TRIES:
-                raise BackupError(
-                    f"the database {live} is still in use ({' '.join(str(error).split())}), and nothing was swapped. "
-                    "End its prepared transactions and replication slots, then swap by renaming."
-                ) from error
+            in_use = error
         except psycopg.Error as error:
             raise BackupError(f"nothing was swapped: {' '.join(str(error).split())}.") from error
-        else:
-            return kept
-    raise AssertionError("unreachable")
+    raise BackupError(
+        f"the database {live} is still in use ({' '.join(str(in_use).split())}), and nothing was swapped. "
+        "End its prepared transactions and replication slots, then swap by renaming."
+    ) from in_use
 
 
 def _swap_once(first, second, restored: str, live: str, kept: str) -> None:
@@ -156,12 +153,11 @@ def _swap_once(first, second, restored: str, live: str, kept: str) -> None:
     done = threading.Event()
 
     def disconnect() -> None:
-        while not done.wait(TERMINATE_EVERY_S):
+        while not done.is_set():
             for name in (live, restored):
                 second.execute(TERMINATE, [name])
+            done.wait(TERMINATE_EVERY_S)
 
-    for name in (live, restored):
-        second.execute(TERMINATE, [name])
     disconnecting = threading.Thread(target=disconnect, daemon=True)
     disconnecting.start()
     try:

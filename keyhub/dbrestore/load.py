@@ -123,7 +123,7 @@ class _Session(threading.Thread):
         if abort:
             with contextlib.suppress(psycopg.Error):
                 self._connection.cancel_safe(timeout=5)
-        self._put_last()
+        self._work.put((None, None))
         self.join()
         self._connection.close()
 
@@ -131,31 +131,28 @@ class _Session(threading.Thread):
         self._raise()
         self._work.put(work)
 
-    def _put_last(self) -> None:
-        self._work.put((None, None))
-
     def _raise(self) -> None:
-        if self._error:
+        if isinstance(self._error, psycopg.Error):
             raise BackupError(f"the restore stopped: {' '.join(str(self._error).split())}.") from self._error
+        if self._error:
+            raise self._error
 
     def run(self) -> None:
-        current, copying = None, None
+        current, copying, ending = None, None, contextlib.ExitStack()
         while True:
             copy, content = self._work.get()
             try:
                 if self._error is None:
-                    if copying is not None and copy != current:
-                        copying, ended = None, copying
-                        ended.__exit__(None, None, None)
-                    if copy and copying is None:
-                        copying, current = self._connection.cursor().copy(copy), copy
-                        self._entered = copying.__enter__()
+                    if copy != current:
+                        ending.close()
+                        copying = ending.enter_context(self._connection.cursor().copy(copy)) if copy else None
+                        current = copy
                     if copy:
-                        self._entered.write(content)
+                        copying.write(content)
                     elif content:
                         self._connection.execute(content)
-            except Exception as error:  # noqa: BLE001 it is raised where the work comes from
-                self._error, copying = error, None
+            except Exception as error:  # noqa: BLE001 whatever it is, who hands out the work would wait for ever
+                self._error = error
             finally:
                 self._work.task_done()
             if content is None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import psycopg
 from django.db import connections
@@ -18,12 +19,13 @@ from keyhub.dbbackup.encryption import Decryption
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbbackup.programs import Program, Session, programs_for, run
+from keyhub.dbbackup.sessions import open_session
 from keyhub.dbbackup.store import Store
 from keyhub.dbrestore import database, roles
 from keyhub.dbrestore.load import ScriptLoader, StreamInto
+from keyhub.dbversion.database import unknown_to
 
 ALIAS = "restored"
-MAINTENANCE_DATABASES = ("postgres", "template1")
 # A restore that is cut short is begun anew, so nothing waits for the disk.
 FAST = "SET synchronous_commit = off"
 FAST_OPTIONS = "-c synchronous_commit=off -c statement_timeout=0 -c maintenance_work_mem=256MB"
@@ -76,7 +78,7 @@ def restore(
                 "--swap it takes the place of the one in use."
             )
         decryption = encryption.decryption() if backup.recipients else None
-        work = _Work(store, backup, decryption, connection, jobs, progress)
+        work = _Work(store, backup, decryption, jobs, progress)
         script = work.verify()
         created = roles.create_missing(admin, backup.roles, script) if create_roles else []
         roles.refuse_missing(admin, backup.roles, backup.backup)
@@ -101,32 +103,21 @@ def restore(
 @contextlib.contextmanager
 def admin_session(connection: BaseDatabaseWrapper) -> Iterator[psycopg.Connection]:
     """A session of a connection's server in a database that nobody restores into. Raises DatabaseError."""
-    for place, name in enumerate(MAINTENANCE_DATABASES, start=1):
-        own = connection.copy(alias=ALIAS)
-        own.settings_dict["NAME"] = name
-        try:
-            own.connect()
-        except Exception:
-            if place == len(MAINTENANCE_DATABASES):
-                raise
-            continue
-        try:
-            own.connection.execute(measure.NO_TIMEOUTS)
-            yield own.connection
-        finally:
-            own.close()
-        return
+    try:
+        own = open_session(connection, "postgres")
+    except psycopg.OperationalError:  # a server need not have it
+        own = open_session(connection, "template1")
+    try:
+        yield own.connection
+    finally:
+        own.close()
 
 
 @contextlib.contextmanager
 def _connection_to(connection: BaseDatabaseWrapper, name: str) -> Iterator[BaseDatabaseWrapper]:
     """Django's connection to another database of the same server, under the alias that dbhealth is told."""
-    own = connection.copy(alias=ALIAS)
-    own.settings_dict["NAME"] = name
-    connections[ALIAS] = own
+    own = connections[ALIAS] = open_session(connection, name, alias=ALIAS)
     try:
-        own.connect()
-        own.connection.execute(measure.NO_TIMEOUTS)
         yield own
     finally:
         own.close()
@@ -140,13 +131,12 @@ def _refuse_wrong_version(backup: Manifest, admin: psycopg.Connection) -> None:
             f"the backup {backup.backup} is of PostgreSQL {backup.server_major}, and the server is PostgreSQL {major}. "
             f"Restore it on PostgreSQL {backup.server_major} or newer."
         )
-    known = {".".join(key) for key in MigrationLoader(None, ignore_no_migrations=True).disk_migrations}
-    apps = {name.partition(".")[0] for name in known}
-    unknown = [name for name in backup.migrations if name not in known and name.partition(".")[0] in apps]
+    loader = MigrationLoader(None, ignore_no_migrations=True)
+    unknown = unknown_to(loader, [tuple(name.split(".", 1)) for name in backup.migrations])
     if unknown:
         raise BackupError(
-            f"the backup {backup.backup} is of version {backup.schema_version}, which has {unknown[-1]}; this code has "
-            "not. Restore it with the code that made it, or newer."
+            f"the backup {backup.backup} is of version {backup.schema_version}, which has {'.'.join(unknown[-1])}; "
+            "this code has not. Restore it with the code that made it, or newer."
         )
 
 
@@ -158,25 +148,25 @@ class _Work:
         store: Store,
         backup: Manifest,
         decryption: Decryption | None,
-        connection: BaseDatabaseWrapper,
         jobs: int,
         progress: Progress,
     ):
         self.store, self.backup, self.decryption = store, backup, decryption
-        self.connection, self.jobs, self.progress = connection, jobs, progress
+        self.jobs, self.progress = jobs, progress
         self._tag: str | None = None
 
     def verify(self) -> str:
         """Compare every byte of the backup with its digest; return the script of roles."""
-        backup = self.backup
-        self.progress.begin("verify", backup.parts["dump"].size_bytes)
-        for name, part in backup.parts.items():
-            tag = archive.verify(self.store, backup.path(name), part.size_bytes, part.sha256, self.progress.advance)
-            self._tag = tag if name == "dump" else self._tag
-        content = self.store.read(backup.path("roles"))
-        if archive.sha256_of(content) != backup.parts["roles"].sha256:
-            raise BackupError(f"{backup.path('roles')} changed while it was read. Take another backup.")
+        self.progress.begin("verify", self.backup.parts["dump"].size_bytes)
+        self._tag = self._verify("dump", lambda chunk: self.progress.advance(len(chunk)))
+        script: list[bytes] = []
+        self._verify("roles", script.append)
+        content = b"".join(script)
         return (self.decryption.decrypt(content) if self.decryption else content).decode()
+
+    def _verify(self, name: str, take: Callable[[bytes], object]) -> str | None:
+        part = self.backup.parts[name]
+        return archive.verify(self.store, self.backup.path(name), part.size_bytes, part.sha256, take)
 
     def load(self, restored: BaseDatabaseWrapper) -> None:
         """Tables, then their rows, then indexes, keys and triggers in parallel."""
@@ -194,16 +184,14 @@ class _Work:
             self.progress.begin("load", self.backup.plain_bytes)
             self._load_rows(programs, session, restored)
             self.progress.begin("index", 0)
-            run([*into, "--section=post-data", f"--jobs={self.jobs}", head.name], Session("", environment))
+            run([*into, "--section=post-data", f"--jobs={self.jobs}", head.name], environment)
         restored.connection.execute("ANALYZE")
 
     def _load_rows(self, programs, session: Session, restored: BaseDatabaseWrapper) -> None:
         def connect() -> psycopg.Connection:
-            copy = restored.copy(alias=ALIAS)
-            copy.connect()
-            copy.connection.execute(measure.NO_TIMEOUTS)
-            copy.connection.execute(FAST)
-            return copy.connection
+            session = open_session(restored).connection
+            session.execute(FAST)
+            return session
 
         to_script = [programs / "pg_restore", "--section=data", "--file=-"]
         with (
@@ -253,12 +241,7 @@ def _file_in_memory() -> Iterator:
             yield file
         return
     with os.fdopen(os.memfd_create("keyhub", flags=0), "wb") as file:
-        yield _Named(file, f"/proc/{os.getpid()}/fd/{file.fileno()}")
-
-
-class _Named:
-    def __init__(self, file, name: str):
-        self.write, self.flush, self.name = file.write, file.flush, name
+        yield SimpleNamespace(write=file.write, flush=file.flush, name=f"/proc/{os.getpid()}/fd/{file.fileno()}")
 
 
 class _Feeding:

@@ -1,11 +1,13 @@
 """At which version a database is, what keeps it from going on, and the way to another version."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.migration import Migration
 
+from keyhub.dbversion import version_list
 from keyhub.dbversion.digests import digest
 from keyhub.dbversion.version_list import MigrationKey, Version, is_own
 from keyhub.migrate.history import History
@@ -41,12 +43,7 @@ class DatabaseVersion:
     @property
     def current(self) -> Version | None:
         """The newest version that is applied with all before it; None on an empty database."""
-        current = None
-        for version in self.versions:
-            if not self.applied.issuperset(version.migrations):
-                break
-            current = version
-        return current
+        return version_list.newest_whole(self.versions, self.applied)
 
     @property
     def pending(self) -> list[Version]:
@@ -56,11 +53,7 @@ class DatabaseVersion:
     @property
     def unknown(self) -> list[MigrationKey]:
         """Applied migrations that the code does not have, although it has their app: the database is ahead of it."""
-        return sorted(
-            key
-            for key in self.applied - set(self.loader.disk_migrations)
-            if key[0] in self.loader.migrated_apps and key not in self.loader.graph.nodes
-        )
+        return unknown_to(self.loader, self.applied)
 
     def unknown_of_gone_apps(self) -> list[MigrationKey]:
         """Applied migrations of our own of an app that the code lacks as a whole: only ours have a digest."""
@@ -177,6 +170,15 @@ class DatabaseVersion:
             counted = "*" if column is None else quote(column)
             cursor.execute(f"SELECT count({counted}) FROM {quote(table)}")  # noqa: S608 names of our own models
             return Loss(name, kind, cursor.fetchone()[0], estimated=False)
+
+
+def unknown_to(loader: MigrationLoader, applied: Iterable[MigrationKey]) -> list[MigrationKey]:
+    """Those of some migrations that the code does not have, although it has their app."""
+    return sorted(
+        key
+        for key in set(applied) - set(loader.disk_migrations)
+        if key[0] in loader.migrated_apps and key not in loader.graph.nodes
+    )
 
 
 def current_digest(migration: Migration) -> str | None:

@@ -58,6 +58,16 @@ def default_path() -> Path:
     return Path(settings.VERSION_LIST)
 
 
+def newest_whole(versions: Iterable[Version], applied: Iterable[MigrationKey]) -> Version | None:
+    """The newest version that is applied with all before it; None where not even the first one is."""
+    applied, newest = set(applied), None
+    for version in versions:
+        if not applied.issuperset(version.migrations):
+            break
+        newest = version
+    return newest
+
+
 def read(path: Path | None = None) -> list[Version]:
     """Read the list. Raises VersionListError, which names the file and the line."""
     path = path or default_path()

@@ -6,19 +6,17 @@ from contextlib import contextmanager
 from django.db import ProgrammingError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from keyhub.identifiers import with_ending
 from keyhub.lockledger.ledger import LedgerError
 from keyhub.migrate.runner_lock import lock_key, refuse_transaction_pooler
 
 SUFFIX = "_lockledger_scratch"
-LONGEST_NAME_BYTES = 63  # NAMEDATALEN - 1
 LOCK_NAME = "keyhub.lockledger"
 INSUFFICIENT_PRIVILEGE = "42501"
 
 
 def scratch_name(database: str) -> str:
-    """The name of a database's scratch: cut in front of its ending, where the server would cut the ending itself."""
-    base = database.encode()[: LONGEST_NAME_BYTES - len(SUFFIX)].decode(errors="ignore")
-    return base + SUFFIX
+    return with_ending(database, SUFFIX)
 
 
 @contextmanager

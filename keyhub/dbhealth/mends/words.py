@@ -3,8 +3,7 @@
 import re
 
 from keyhub.dbhealth.catalogue import CatalogueObject
-
-LONGEST_NAME_BYTES = 63  # NAMEDATALEN - 1
+from keyhub.identifiers import with_ending
 
 
 def listed(text: str | None) -> list[str]:
@@ -41,6 +40,5 @@ def target(constraint: CatalogueObject) -> str | None:
 
 def suffixed(name: str, suffix: str) -> str:
     """A name for something that stands beside another for a while, as long as PostgreSQL lets it be."""
-    bare = name.strip('"')
-    cut = bare.encode()[: LONGEST_NAME_BYTES - len(suffix)].decode(errors="ignore") + suffix
+    cut = with_ending(name.strip('"'), suffix)
     return f'"{cut}"' if name.startswith('"') else cut
