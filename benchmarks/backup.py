@@ -3,15 +3,14 @@
     .venv/bin/python -m benchmarks.backup [GB] [rounds]
 
 `manage.py dbbackup` beside `pg_dump > file; gzip file`, and `manage.py dbrestore`, which verifies and compares, beside
-`gunzip | psql`. Whole processes in turn, medians, an embedded server of their own. Memory is the peak of all processes of a run together
-but the server's; temporary disk the peak of what stands in TMPDIR meanwhile.
+`gunzip | psql`. Whole processes in turn, medians, an embedded server of their own. Memory is the peak of all processes
+of a run together but the server's; temporary disk the peak of what stands in TMPDIR meanwhile.
 """
 
 import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -21,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.population import USERS_PER_GB, populate
+from benchmarks.server import own_server
 from keyhub.embedded import EmbeddedServer
 
 REPOSITORY = Path(__file__).parent.parent
@@ -38,13 +38,8 @@ class Run:
 
 
 def main(gigabytes: float, rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="keyhub-benchmark-") as folder:
-        server = EmbeddedServer(Path(folder) / "server")
-        server.start()
-        try:
-            measure(server, Path(folder), gigabytes, range(rounds))
-        finally:
-            server.stop()
+    with own_server() as (server, folder):
+        measure(server, folder, gigabytes, range(rounds))
 
 
 def measure(server: EmbeddedServer, folder: Path, gigabytes: float, rounds: range) -> None:

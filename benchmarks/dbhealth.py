@@ -12,11 +12,11 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.server import own_server
 from keyhub.embedded import EmbeddedServer
 
 REPOSITORY = Path(__file__).parent.parent
@@ -61,13 +61,8 @@ print(statistics.median(spent), statistics.median(runs))
 
 
 def main(rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="keyhub-benchmark-") as folder:
-        server = EmbeddedServer(Path(folder) / "server")
-        server.start()
-        try:
-            measure(server, Path(folder), rounds)
-        finally:
-            server.stop()
+    with own_server() as (server, folder):
+        measure(server, folder, rounds)
 
 
 def measure(server: EmbeddedServer, folder: Path, rounds: int) -> None:

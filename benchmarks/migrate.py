@@ -11,23 +11,18 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.server import own_server
 from keyhub.embedded import EmbeddedServer
 
 REPOSITORY = Path(__file__).parent.parent
 
 
 def main(rounds: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="keyhub-benchmark-") as folder:
-        server = EmbeddedServer(Path(folder) / "server")
-        server.start()
-        try:
-            measure(server, Path(folder), rounds)
-        finally:
-            server.stop()
+    with own_server() as (server, folder):
+        measure(server, folder, rounds)
 
 
 def measure(server: EmbeddedServer, folder: Path, rounds: int) -> None:

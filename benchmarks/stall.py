@@ -17,7 +17,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.server import own_server
 from keyhub.embedded import EmbeddedServer
 
 REPOSITORY = Path(__file__).parent.parent
@@ -262,14 +262,9 @@ def measure(server: EmbeddedServer, contender: Contender, rows: int) -> None:
 
 
 def main(rows: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="keyhub-benchmark-") as folder:
-        server = EmbeddedServer(Path(folder) / "server")
-        server.start()
-        try:
-            for contender in (KeyHub, PlainDjango, Psql):
-                measure(server, contender(server), rows)
-        finally:
-            server.stop()
+    with own_server() as (server, _):
+        for contender in (KeyHub, PlainDjango, Psql):
+            measure(server, contender(server), rows)
 
 
 if __name__ == "__main__":

@@ -12,24 +12,12 @@ from keyhub.dbbackup import manifest
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbbackup.store import Store
+from keyhub.dbbackups import prove as proving
 from keyhub.dbbackups import retention
 from keyhub.dbbackups.retention import Rules
-from tests.backups import backed_up, digests, new_key, people, whole
-from tests.test_dbbackup import refusal
+from tests.backups import backed_up, digests, new_key, refusal, whole
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def database(connected_to, migrated_database):
-    with connected_to(migrated_database):
-        people()
-        yield migrated_database
-
-
-@pytest.fixture
-def url(tmp_path) -> str:
-    return f"file://{tmp_path}/backups"
 
 
 def grown_old(url: str, days_ago: list[float], proved: bool = True) -> list[Manifest]:
@@ -190,7 +178,10 @@ def test_proving_later_and_elsewhere(database, url, tmp_path, settings, server):
     assert not (folder / "data" / "postmaster.pid").exists()
 
 
-def test_a_backup_that_cannot_be_restored_is_not_proved(database, url, server):
+def test_a_backup_that_cannot_be_restored_is_not_proved(database, url, server, monkeypatch):
+    # A beginning that no other test's proof has: the server is everybody's.
+    beginning = f"{database.replace('_', '')}_proof_"
+    monkeypatch.setattr(proving, "SCRATCH", beginning)
     made = backed_up(url)
     tables = {**made.tables, "public.users": dataclasses.replace(made.tables["public.users"], rows=99)}
     manifest.write(Store(url), dataclasses.replace(made, tables=tables))
@@ -198,8 +189,8 @@ def test_a_backup_that_cannot_be_restored_is_not_proved(database, url, server):
     assert words == "public.users has 3 rows in the copy, and had 99 when the backup was made."
     assert not whole(url)[0].is_proved
     with server.connect() as admin:
-        rows = admin.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'keyhub_proof_')").fetchall()
-    assert not [name for (name,) in rows if not name.startswith("keyhub_proof_")]
+        left = admin.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [beginning]).fetchall()
+    assert left == []
 
 
 @pytest.mark.parametrize("wrong", [["--days", "-1"], ["--min-proved", "0"], ["--weekly", "x"], ["--days", "99999"]])

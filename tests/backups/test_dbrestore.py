@@ -2,11 +2,8 @@
 
 import dataclasses
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 
@@ -21,24 +18,11 @@ from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.store import Store
 from keyhub.dbrestore import restore as restoring
 from keyhub.dbrestore.load import ScriptLoader
-from tests.backups import PASSWORD, backed_up, fill, new_key, people
-from tests.conftest import REPOSITORY, database_url
-from tests.object_store import BUCKET, object_store
-from tests.test_dbbackup import refusal
+from tests.backups import PASSWORD, Runs, backed_up, fill, new_key, refusal
+from tests.backups.object_store import BUCKET
+from tests.conftest import database_url
 
 FLIPS = 60
-
-
-@pytest.fixture
-def database(connected_to, migrated_database):
-    with connected_to(migrated_database):
-        people()
-        yield migrated_database
-
-
-@pytest.fixture
-def url(tmp_path) -> str:
-    return f"file://{tmp_path}/backups"
 
 
 @pytest.fixture
@@ -182,44 +166,33 @@ def test_a_role_that_the_server_lacks(database, copy, url, server):
 @pytest.mark.parametrize("kind", ["folder", "encrypted", "object store"])
 @pytest.mark.once
 def test_sixty_flipped_bits_are_refused_before_a_row_is_restored(
-    database, copy, server, tmp_path, settings, monkeypatch, kind
+    database, copy, url, server, tmp_path, settings, request, kind
 ):
-    with object_store() if kind == "object store" else _nothing() as remote:
-        url = f"file://{tmp_path}/backups"
-        if remote:
-            url = f"s3://{BUCKET}/keyhub"
-            for name, value in remote.environment.items():
-                monkeypatch.setenv(name, value)
-        if kind == "encrypted":
-            settings.BACKUP_RECIPIENTS = [new_key(tmp_path / "key")]
-            settings.BACKUP_IDENTITY_FILE = tmp_path / "key"
-        made = backed_up(url)
-        store = Store(url)
-        paths = [made.path("dump"), made.path("roles"), f"{made.folder}/{manifest.FILE}"]
-        contents = {path: store.read(path) for path in paths}
-        seen = set()
-        for number in range(FLIPS):
-            # By size, so that each bit is as likely as any other; each file at least ten times.
-            path = paths[number % 3] if number < 30 else random.choices(paths, map(len, contents.values()))[0]  # noqa: S311
-            damaged = bytearray(contents[path])
-            place, bit = random.randrange(len(damaged)), random.randrange(8)  # noqa: S311
-            damaged[place] ^= 1 << bit
-            store.put(path, bytes(damaged))
-            words = refusal("dbrestore", made.backup, "--from", url, "--database", copy)
-            assert words, (path, place, bit)
-            seen.add(path)
-            assert databases(server, copy) == []
-            store.put(path, contents[path])
-        assert seen == set(paths)
-        call_command("dbrestore", made.backup, "--from", url, "--database", copy)
-
-
-class _nothing:  # noqa: N801 a context manager, like object_store
-    def __enter__(self):
-        return None
-
-    def __exit__(self, *args):
-        return None
+    if kind == "object store":
+        request.getfixturevalue("remote")
+        url = f"s3://{BUCKET}/keyhub"
+    if kind == "encrypted":
+        settings.BACKUP_RECIPIENTS = [new_key(tmp_path / "key")]
+        settings.BACKUP_IDENTITY_FILE = tmp_path / "key"
+    made = backed_up(url)
+    store = Store(url)
+    paths = [made.path("dump"), made.path("roles"), f"{made.folder}/{manifest.FILE}"]
+    contents = {path: store.read(path) for path in paths}
+    seen = set()
+    for number in range(FLIPS):
+        # By size, so that each bit is as likely as any other; each file at least ten times.
+        path = paths[number % 3] if number < 30 else random.choices(paths, map(len, contents.values()))[0]  # noqa: S311
+        damaged = bytearray(contents[path])
+        place, bit = random.randrange(len(damaged)), random.randrange(8)  # noqa: S311
+        damaged[place] ^= 1 << bit
+        store.put(path, bytes(damaged))
+        words = refusal("dbrestore", made.backup, "--from", url, "--database", copy)
+        assert words, (path, place, bit)
+        seen.add(path)
+        assert databases(server, copy) == []
+        store.put(path, contents[path])
+    assert seen == set(paths)
+    call_command("dbrestore", made.backup, "--from", url, "--database", copy)
 
 
 def test_an_old_manifest(database, copy, url):
@@ -324,21 +297,13 @@ def test_no_backup(database, url, copy):
 def test_killed_at_any_moment_nothing_has_the_name(database, copy, url, server):
     fill(megabytes=4)
     backed_up(url)
-    environment = {**os.environ, "DATABASE_URL": database_url(server, database), "BACKUP_URL": url}
-    command = [sys.executable, "manage.py", "dbrestore", "latest", "--database", copy]
-    started_at = time.monotonic()
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
-    whole_run_s = time.monotonic() - started_at
+    arguments = ["dbrestore", "latest", "--database", copy]
+    runs = Runs(arguments, DATABASE_URL=database_url(server, database), BACKUP_URL=url)
     for _ in range(6):
         with server.connect() as admin:
             for name in databases(server, copy):
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        time.sleep(random.uniform(0.3, 0.9) * whole_run_s)  # noqa: S311
-        process.kill()
-        process.communicate()
+        runs.kill_one(0.3, 0.9)
         if copy in databases(server, copy):
             with server.connect(copy, "keyhub") as client:
                 assert client.execute("SELECT count(*) FROM organizations WHERE id LIKE 'FILL%'").fetchone() == (184,)
@@ -387,7 +352,7 @@ def test_no_swap_with_what_is_not_there(connected_to, database, url, copy):
     backed_up(url)
     with connected_to(f"{database}_nowhere"):
         words = refusal("dbrestore", "latest", "--from", url, "--database", copy, "--swap")
-    assert "has no backup of the database" in words or "there is no database" in words
+    assert words == f"{url} has no backup of the database {database}_nowhere. Make one: manage.py dbbackup"
 
 
 # The loader of rows

@@ -1,15 +1,23 @@
 """What the tests of dbbackup, dbrestore and dbbackups share: a database with people in it, and its backups."""
 
 import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyrage
-from django.core.management import call_command
+import pytest
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 from keyhub.dbbackup import manifest
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbbackup.store import Store
+from tests.conftest import REPOSITORY
 from tests.factories import (
     AuditLogFactory,
     OperatorFactory,
@@ -66,6 +74,35 @@ def whole(url: str) -> list[Manifest]:
     return [
         item for path in paths for item in manifest.survey(store, path) if isinstance(item, Manifest)
     ]  # fmt: skip
+
+
+def refusal(*arguments: str, code: int = 1) -> str:
+    """What a command says when it refuses, which is one line, with this exit code."""
+    with pytest.raises(CommandError) as caught:
+        call_command(*arguments)
+    assert caught.value.returncode == code
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class Runs:
+    """Runs of a command of manage.py, each a process of its own; the first one, unharmed, tells how long they take."""
+
+    def __init__(self, arguments: list[str], **environment: str):
+        self._command = [sys.executable, "manage.py", *arguments]
+        self._surroundings = {"cwd": REPOSITORY, "env": {**os.environ, **environment}}
+        started_at = time.monotonic()
+        subprocess.run(self._command, check=True, capture_output=True, **self._surroundings)
+        self._whole_s = time.monotonic() - started_at
+
+    def kill_one(self, earliest: float, latest: float) -> bool:
+        """Kill a run at a random moment between two parts of its length; whether it had not ended yet."""
+        pipe = subprocess.PIPE
+        process = subprocess.Popen(self._command, stdout=pipe, stderr=pipe, **self._surroundings)
+        time.sleep(random.uniform(earliest, latest) * self._whole_s)  # noqa: S311
+        process.kill()
+        process.communicate()
+        return process.returncode == -signal.SIGKILL
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -7,51 +7,26 @@ import io
 import json
 import os
 import pty
-import random
-import signal
 import stat
 import struct
 import subprocess
 import sys
 import termios
-import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.db import connection
 
 from keyhub.dbbackup import archive, manifest, store
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.store import Store
 from keyhub.dbbackups import freshness
-from tests.backups import backed_up, digests, fill, new_key, newest, people, whole
+from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
+from tests.backups.object_store import BUCKET, Wire
 from tests.conftest import REPOSITORY, database_url
-from tests.object_store import BUCKET, Wire, object_store
 from tests.test_embedded import mounted, needs_mount
-
-
-@pytest.fixture
-def database(connected_to, migrated_database):
-    with connected_to(migrated_database):
-        people()
-        yield migrated_database
-
-
-@pytest.fixture
-def url(tmp_path) -> str:
-    return f"file://{tmp_path}/backups"
-
-
-def refusal(*arguments: str, code: int = 1) -> str:
-    """What a command says when it refuses, which is one line, with this exit code."""
-    with pytest.raises(CommandError) as caught:
-        call_command(*arguments)
-    assert caught.value.returncode == code
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
 
 # What a backup is
 
@@ -115,24 +90,21 @@ with psycopg.connect(sys.argv[1], autocommit=True) as client:
 
 
 @pytest.mark.once
-def test_into_an_object_store_and_back(database, monkeypatch):
+def test_into_an_object_store_and_back(database, remote):
     url = f"s3://{BUCKET}/keyhub"
-    with object_store() as remote:
-        for name, value in remote.environment.items():
-            monkeypatch.setenv(name, value)
-        fill(megabytes=40)  # more than one part
-        made = backed_up(url, "--prove")
-        assert made.is_proved
-        assert made.size_bytes > 2 * store.PART_BYTES
-        assert sorted(remote.paths()) == sorted(
-            f"keyhub/{made.folder}/{name}" for name in ("dump.pgc.zst", "manifest.json", "roles.sql")
-        )
-        again = backed_up(url)
-        call_command("dbbackups", "prove", again.backup, "--from", url)
-        assert [backup.is_proved for backup in whole(url)] == [True, True]
-        call_command("dbbackups", "prune", "--from", url, "--days", "0", "--min-proved", "1")
-        assert [backup.backup for backup in whole(url)] == [again.backup]
-        assert len(remote.paths()) == 3
+    fill(megabytes=40)  # more than one part
+    made = backed_up(url, "--prove")
+    assert made.is_proved
+    assert made.size_bytes > 2 * store.PART_BYTES
+    assert sorted(remote.paths()) == sorted(
+        f"keyhub/{made.folder}/{name}" for name in ("dump.pgc.zst", "manifest.json", "roles.sql")
+    )
+    again = backed_up(url)
+    call_command("dbbackups", "prove", again.backup, "--from", url)
+    assert [backup.is_proved for backup in whole(url)] == [True, True]
+    call_command("dbbackups", "prune", "--from", url, "--days", "0", "--min-proved", "1")
+    assert [backup.backup for backup in whole(url)] == [again.backup]
+    assert len(remote.paths()) == 3
 
 
 def test_progress_on_a_terminal_and_none_in_a_pipe(database, url, server):
@@ -213,23 +185,17 @@ def test_pg_dump_of_another_version(database, url, tmp_path, manage, server):
 
 
 @pytest.mark.once
-def test_an_upload_that_is_denied(database, monkeypatch):
-    with object_store() as remote:
-        for name, value in remote.environment.items():
-            monkeypatch.setenv(name, value)
-        good = backed_up(f"s3://{BUCKET}/keyhub")
-        remote.ask_for_credentials()
-        words = refusal("dbbackup", "--to", f"s3://{BUCKET}/keyhub")
-        assert words.startswith(f"s3://{BUCKET}/keyhub did not take {good.database}/")
-        assert words.endswith("InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.")
+def test_an_upload_that_is_denied(database, remote):
+    good = backed_up(f"s3://{BUCKET}/keyhub")
+    remote.ask_for_credentials()
+    words = refusal("dbbackup", "--to", f"s3://{BUCKET}/keyhub")
+    assert words.startswith(f"s3://{BUCKET}/keyhub did not take {good.database}/")
+    assert words.endswith("InvalidAccessKeyId: The AWS Access Key Id you provided does not exist in our records.")
 
 
 @pytest.mark.once
-def test_a_bucket_that_does_not_exist(database, monkeypatch):
-    with object_store() as remote:
-        for name, value in remote.environment.items():
-            monkeypatch.setenv(name, value)
-        assert refusal("dbbackup", "--to", "s3://nowhere").endswith("there is no such bucket. Correct the URL.")
+def test_a_bucket_that_does_not_exist(database, remote):
+    assert refusal("dbbackup", "--to", "s3://nowhere").endswith("there is no such bucket. Correct the URL.")
 
 
 @needs_mount
@@ -248,17 +214,15 @@ def test_a_disk_that_is_full(database, tmp_path):
 
 
 @pytest.mark.once
-def test_a_network_that_is_cut_in_the_middle_of_an_upload(database, monkeypatch):
+def test_a_network_that_is_cut_in_the_middle_of_an_upload(database, remote, monkeypatch):
     monkeypatch.setattr(store, "RETRIES", 1)
-    with object_store() as remote:
-        fill(megabytes=40)
-        wire = Wire(remote.port, cut_after_bytes=10_000_000)
-        for name, value in {**remote.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{wire.port}"}.items():
-            monkeypatch.setenv(name, value)
-        words = refusal("dbbackup", "--to", f"s3://{BUCKET}/keyhub")
-        assert wire.is_cut
-        assert words.startswith(f"s3://{BUCKET}/keyhub did not take ")
-        assert remote.paths() == []
+    fill(megabytes=40)
+    wire = Wire(remote.port, cut_after_bytes=10_000_000)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{wire.port}")
+    words = refusal("dbbackup", "--to", f"s3://{BUCKET}/keyhub")
+    assert wire.is_cut
+    assert words.startswith(f"s3://{BUCKET}/keyhub did not take ")
+    assert remote.paths() == []
 
 
 @pytest.mark.once
@@ -268,20 +232,10 @@ def test_killed_at_twenty_random_moments(database, server, url, tmp_path):
     good = backed_up(url, "--prove")
     folder = tmp_path / "backups" / good.folder
     before = digests(folder)
-    environment = {**os.environ, "DATABASE_URL": database_url(server, database), "BACKUP_URL": url}
-    command = [sys.executable, "manage.py", "dbbackup", "--prove"]
-    started_at = time.monotonic()
-    subprocess.run(command, cwd=REPOSITORY, env=environment, check=True, capture_output=True)
-    whole_run_s = time.monotonic() - started_at
+    runs = Runs(["dbbackup", "--prove"], DATABASE_URL=database_url(server, database), BACKUP_URL=url)
     killed = 0
     for _ in range(20):
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        time.sleep(random.uniform(0.2, 0.95) * whole_run_s)  # noqa: S311
-        process.kill()
-        process.communicate()
-        killed += process.returncode == -signal.SIGKILL
+        killed += runs.kill_one(0.2, 0.95)
         for backup in whole(url):
             for name, part in backup.parts.items():
                 archive.verify(Store(url), backup.path(name), part.size_bytes, part.sha256)
