@@ -133,6 +133,8 @@ class _Measuring:
 
     def _run(self) -> None:
         try:
+            # Parallel workers would take the cores from pg_dump's session, for which the whole backup waits.
+            self._connection.execute("SET LOCAL max_parallel_workers_per_gather = 0")
             self._tables = measure.rows_of_tables(self._connection)
         except psycopg.Error as error:
             self._error = error
