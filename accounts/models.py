@@ -17,6 +17,8 @@ class User(models.Model):
     email = models.TextField()
     name = models.TextField(null=True, blank=True)
     icon = models.TextField(null=True, blank=True, help_text="Address of a picture.")
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    anonymized_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 

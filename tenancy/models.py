@@ -82,6 +82,8 @@ class TenantMembership(models.Model):
                 name="tenant_memberships_tenant_id_user_id_key",
                 violation_error_message="The user already has a membership here, perhaps one that was left.",
             ),
+            # What refers to a membership together with its user refers to this.
+            models.UniqueConstraint(fields=["id", "user"], name="tenant_memberships_id_user_id_key"),
             models.CheckConstraint(condition=Q(role__in=["admin", "member", "viewer"]), name="check_role"),
         ]
         indexes = [BTreeIndex(fields=["user"], name="idx_tenant_memberships_user_id")]
