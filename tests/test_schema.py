@@ -27,6 +27,8 @@ COLUMNS = {
         ("icon?", "text", None),
         CREATED_AT,
         UPDATED_AT,
+        ("disabled_at?", "timestamp with time zone", None),
+        ("anonymized_at?", "timestamp with time zone", None),
     ],
     "user_identities": [
         UUID_KEY,
@@ -162,6 +164,7 @@ INDEXES = {
     },
     "tenant_memberships": {
         "tenant_memberships_tenant_id_user_id_key*": "(tenant_id, user_id)",
+        "tenant_memberships_id_user_id_key*": "(id, user_id)",
         "idx_tenant_memberships_user_id": "(user_id)",
     },
     "sessions": {

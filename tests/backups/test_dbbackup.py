@@ -23,6 +23,7 @@ from keyhub.dbbackup import archive, manifest, store
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.store import Store
 from keyhub.dbbackups import freshness
+from keyhub.dbversion import version_list
 from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
 from tests.backups.object_store import BUCKET, Wire
 from tests.conftest import REPOSITORY, database_url
@@ -40,7 +41,7 @@ def test_a_backup_is_three_private_files_and_says_what_it_holds(database, url, t
     assert modes == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.parents if tmp_path in path.parents} == {0o700}
     assert made.tables["public.operators"].rows == 1
-    assert made.schema_version == "20240401000001_add_organizations"
+    assert made.schema_version == str(version_list.read()[-1])
     assert set(made.migrations) >= {"orgs.0001_organizations"} or len(made.migrations) > 20
     assert made.roles == ["keyhub"]
     assert made.unhealthy == []

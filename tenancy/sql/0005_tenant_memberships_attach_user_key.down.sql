@@ -1,1 +1,0 @@
-ALTER TABLE tenant_memberships DROP CONSTRAINT tenant_memberships_id_user_id_key;
