@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from django.apps import apps
+from django.contrib.postgres import operations as postgres
 from django.db import router
 from django.db.migrations.operations import SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
@@ -55,6 +56,17 @@ class RunSQLFile(Operation):
 
     def describe(self) -> str:
         return f"Run {self.name}.up.sql"
+
+
+class ValidateConstraint(postgres.ValidateConstraint):
+    """Django's ValidateConstraint with a way back: a valid constraint is taken away and put back NOT VALID."""
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            constraint = to_state.models[app_label, self.model_name.lower()].get_constraint_by_name(self.name)
+            schema_editor.remove_constraint(model, constraint)
+            schema_editor.execute(f"{constraint.create_sql(model, schema_editor)} NOT VALID", params=None)
 
 
 REFUSE_ROWS = """DO $refuse_rows$

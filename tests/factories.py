@@ -103,6 +103,14 @@ class GroupMembershipFactory(DjangoModelFactory):
     group = factory.SubFactory(GroupFactory)
     user = factory.SubFactory(UserFactory)
 
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        """A member of a group is one of its tenant."""
+        tenant, user = kwargs["group"].tenant, kwargs["user"]
+        if not TenantMembership.objects.filter(tenant=tenant, user=user).exists():
+            TenantMembershipFactory(tenant=tenant, user=user)
+        return super()._create(model_class, *args, **kwargs)
+
 
 class SessionFactory(DjangoModelFactory):
     class Meta:
