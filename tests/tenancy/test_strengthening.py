@@ -16,10 +16,11 @@ def old(server, manage, empty_database):
             "INSERT INTO users (id, email) VALUES ('22222222-2222-4222-8222-222222222222', 'alice@example.com'), "
             "('33333333-3333-4333-8333-333333333333', 'bob@example.com'); "
             "INSERT INTO tenant_memberships (tenant_id, user_id, role, left_at) "
-            "SELECT '11111111-1111-4111-8111-111111111111', id, CASE WHEN email ~ 'alice' THEN 'admin' ELSE 'member' END,"
-            " CASE WHEN email ~ 'bob' THEN statement_timestamp() END FROM users; "
+            "SELECT '11111111-1111-4111-8111-111111111111', id, "
+            "CASE WHEN email ~ 'alice' THEN 'admin' ELSE 'member' END, "
+            "CASE WHEN email ~ 'bob' THEN statement_timestamp() END FROM users; "
             "INSERT INTO tenant_join_codes (tenant_id, code) "
-            "VALUES ('11111111-1111-4111-8111-111111111111', 'KH-DEMO-001'); "
+            "VALUES ('11111111-1111-4111-8111-111111111111', 'KH-LAB-001'); "
             "INSERT INTO groups (id, tenant_id, name) VALUES "
             "('44444444-4444-4444-8444-444444444444', '11111111-1111-4111-8111-111111111111', 'Readers'); "
             "INSERT INTO group_memberships (group_id, user_id) VALUES "
@@ -62,16 +63,16 @@ def test_sound_rows_pass_and_go_back(old, manage, empty_database, schema_dump):
             "UPDATE groups SET name = 'Readers'",
         ),
         (
-            "UPDATE tenant_join_codes SET id = '55555555-5555-4555-8555-555555555555'; "
+            "UPDATE tenant_join_codes SET id = '55555555-5555-4555-8555-555555555555' WHERE code = 'KH-LAB-001'; "
             "INSERT INTO tenant_join_codes (id, tenant_id, code) VALUES ('66666666-6666-4666-8666-666666666666', "
-            "'11111111-1111-4111-8111-111111111111', 'kh demo OO1')",
+            "'11111111-1111-4111-8111-111111111111', 'kh lab OO1')",
             "tenant_join_codes: 2 rows break idx_tenant_join_codes_code: "
-            '{"id":"55555555-5555-4555-8555-555555555555","code":"KH-DEMO-001"}, '
-            '{"id":"66666666-6666-4666-8666-666666666666","code":"kh demo OO1"}. '
+            '{"id":"55555555-5555-4555-8555-555555555555","code":"KH-LAB-001"}, '
+            '{"id":"66666666-6666-4666-8666-666666666666","code":"kh lab OO1"}. '
             "List with: SELECT id, code FROM tenant_join_codes WHERE normalize_join_code(code) IN (SELECT "
             "normalize_join_code(code) FROM tenant_join_codes GROUP BY 1 HAVING count(*) > 1) ORDER BY "
             "normalize_join_code(code);",
-            "DELETE FROM tenant_join_codes WHERE code = 'kh demo OO1'",
+            "DELETE FROM tenant_join_codes WHERE code = 'kh lab OO1'",
         ),
         (
             "INSERT INTO group_memberships (id, group_id, user_id) VALUES ('77777777-7777-4777-8777-777777777777', "
@@ -91,7 +92,7 @@ def test_rows_that_break_a_new_rule_are_listed(old, manage, empty_database, brea
     result = manage("migrate", "--to", NEWEST, "-v0", database=empty_database)
     assert (result.returncode, result.stderr) == (
         1,
-        f"CommandError: the migration failed: {sentence} What it did in a transaction is rolled back. "
+        f"CommandError: the migration failed: {sentence}. What it did in a transaction is rolled back. "
         "Mend the cause and run this again.\n",
     )
     old.execute(mends)

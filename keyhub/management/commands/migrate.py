@@ -111,8 +111,11 @@ class Command(django_migrate.Command):
         except DatabaseError as error:
             if getattr(error.__cause__, "sqlstate", None) is None:
                 raise  # nobody answers any more
+            diagnostics = error.__cause__.diag
+            # What a rule of ours refuses says all by itself; of PostgreSQL's own errors the place matters, too.
+            words = diagnostics.message_primary if diagnostics.constraint_name else " ".join(str(error).split())
             raise CommandError(
-                f"the migration failed: {' '.join(str(error).split())}. What it did in a transaction is rolled back. "
+                f"the migration failed: {words.rstrip('.')}. What it did in a transaction is rolled back. "
                 "Mend the cause and run this again.",
                 returncode=EXIT_REFUSED,
             ) from error
