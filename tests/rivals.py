@@ -10,11 +10,12 @@ from django.db.utils import Error
 ISOLATIONS = ["READ COMMITTED", "REPEATABLE READ"]
 
 
-def rivals(server, isolation: str, first: Callable, second: Callable) -> tuple:
+def rivals(server, isolation: str | tuple[str, str], first: Callable, second: Callable) -> tuple:
     """Run both on the database that Django is connected to: the second begins its change before the first commits.
 
-    Returns what each returned or raised; an error of the database as its SQLSTATE.
+    Isolation is that of both, or of each. Returns what each returned or raised; an error of the database as its SQLSTATE.
     """
+    isolations = (isolation, isolation) if isinstance(isolation, str) else isolation
     outcomes: list = [None, None]
     snapshot_taken, first_has_changed = threading.Event(), threading.Event()
     backend: list[int] = []
@@ -22,7 +23,7 @@ def rivals(server, isolation: str, first: Callable, second: Callable) -> tuple:
     def second_transaction() -> None:
         try:
             with transaction.atomic():
-                backend.append(_take_snapshot(isolation))
+                backend.append(_take_snapshot(isolations[1]))
                 snapshot_taken.set()
                 first_has_changed.wait(timeout=30)
                 outcomes[1] = second()
@@ -35,7 +36,7 @@ def rivals(server, isolation: str, first: Callable, second: Callable) -> tuple:
     thread = threading.Thread(target=second_transaction)
     try:
         with transaction.atomic():
-            _take_snapshot(isolation)
+            _take_snapshot(isolations[0])
             thread.start()
             snapshot_taken.wait(timeout=30)
             outcomes[0] = first()
