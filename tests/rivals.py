@@ -13,7 +13,8 @@ ISOLATIONS = ["READ COMMITTED", "REPEATABLE READ"]
 def rivals(server, isolation: str | tuple[str, str], first: Callable, second: Callable) -> tuple:
     """Run both on the database that Django is connected to: the second begins its change before the first commits.
 
-    Isolation is that of both, or of each. Returns what each returned or raised; an error of the database as its SQLSTATE.
+    Isolation is that of both, or of each. Returns what each returned or raised, of an error of the database the
+    SQLSTATE.
     """
     isolations = (isolation, isolation) if isinstance(isolation, str) else isolation
     outcomes: list = [None, None]
