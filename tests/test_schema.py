@@ -29,6 +29,7 @@ COLUMNS = {
         UPDATED_AT,
         ("disabled_at?", "timestamp with time zone", None),
         ("anonymized_at?", "timestamp with time zone", None),
+        ("email_verified_at?", "timestamp with time zone", None),
     ],
     "user_identities": [
         UUID_KEY,
@@ -146,13 +147,16 @@ COLUMNS = {
         ("is_verified", "boolean", "false"),
         ("verified_at?", "timestamp with time zone", None),
         CREATED_AT,
+        ("verification_token?", "text", None),
+        ("last_checked_at?", "timestamp with time zone", None),
+        ("failed_checks", "integer", "0"),
     ],
 }  # fmt: skip
 TABLES = sorted(COLUMNS)
 
 # Every index but those of the primary keys; "*" marks a unique one.
 INDEXES = {
-    "users": {"idx_users_email*": "(email)", "idx_users_created_at": "(created_at DESC)"},
+    "users": {"idx_users_email*": "(lower(email))", "idx_users_created_at": "(created_at DESC)"},
     "user_identities": {
         "idx_user_identities_provider_sub*": "(provider, provider_sub)",
         "idx_user_identities_user_id": "(user_id)",
@@ -210,7 +214,7 @@ INDEXES = {
     "organizations": {"organizations_slug_key*": "(slug)"},
     "organization_domains": {
         "organization_domains_domain_key*": "(lower(domain)) WHERE is_verified",
-        "idx_organization_domains_org_id": "(organization_id)",
+        "organization_domains_organization_id_domain_key*": "(organization_id, domain)",
     },
 }
 
@@ -238,10 +242,32 @@ FOREIGN_KEYS = {
 
 UPDATED_AT_TABLES = ("users", "user_identities", "tenants", "tenant_memberships", "groups", "organizations")
 UPDATED_AT_TRIGGERS = {(table, f"update_{table}_updated_at") for table in UPDATED_AT_TABLES}
-OTHER_TRIGGERS = {("groups", "set_groups_parent_depth")}
+OTHER_TRIGGERS = {
+    ("users", "clear_users_email_verified_at"),
+    ("users", "forget_identities"),
+    ("user_identities", "refuse_identities_of_anonymized_users"),
+    ("groups", "set_groups_parent_depth"),
+    ("organizations", "end_sessions_of_organizations"),
+    ("tenants", "end_sessions_of_moved_tenants"),
+    ("console_sessions", "refuse_console_sessions"),
+    ("sessions", "refuse_sessions_in_organizations"),
+}
 
 # As PostgreSQL writes them.
 CHECKS = {
+    ("users", "check_user_email"): (
+        r"((length(email) <= 254) AND (email ~ '^[^@\s\u0001-\u001f\u007f]+@[^@.\s\u0001-\u001f\u007f]+"
+        r"(\.[^@.\s\u0001-\u001f\u007f]+)*$'::text))"
+    ),
+    ("users", "check_user_email_reserved"): (
+        r"((anonymized_at IS NOT NULL) OR (email !~* '@anonymized\.invalid$'::text))"
+    ),
+    ("users", "check_user_name"): r"(name ~ '\S'::text)",
+    ("users", "check_user_anonymized"): "((anonymized_at IS NULL) OR (disabled_at IS NOT NULL))",
+    ("user_identities", "check_user_identity_provider"): "((provider <> ''::text) AND (length(provider) <= 255))",
+    ("user_identities", "check_user_identity_provider_sub"): (
+        "((provider_sub <> ''::text) AND (length(provider_sub) <= 255))"
+    ),
     ("tenants", "check_tenant_type"): (
         "(tenant_type = ANY (ARRAY['team'::text, 'department'::text, 'project'::text, 'laboratory'::text]))"
     ),
@@ -261,7 +287,14 @@ CHECKS = {
     ("organizations", "check_organization_status"): (
         "(status = ANY (ARRAY['active'::text, 'suspended'::text, 'archived'::text]))"
     ),
+    ("organizations", "check_organization_slug"): "(slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text)",
+    ("organizations", "check_organization_name"): r"(name ~ '\S'::text)",
     ("organization_domains", "check_is_verified"): "(is_verified = (verified_at IS NOT NULL))",
+    ("organization_domains", "check_organization_domain"): (
+        r"((length(domain) <= 253) AND (domain ~ '^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+"
+        r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'::text))"
+    ),
+    ("organization_domains", "check_failed_checks"): "(failed_checks >= 0)",
 }
 
 
@@ -492,6 +525,22 @@ def test_a_client_without_django_inserts_a_user(server, migrated_database):
 # Each rule refuses what breaks it: (constraint, the breaking statement); {table} stands for the id of its row in `ids`.
 VIOLATIONS = [
     ("idx_users_email", "INSERT INTO users (email) VALUES ('alice@example.com')"),
+    ("idx_users_email", "INSERT INTO users (email) VALUES ('ALICE@Example.com')"),
+    ("check_user_email", "UPDATE users SET email = 'alice'"),
+    ("check_user_email", "UPDATE users SET email = repeat('a', 243) || '@example.com'"),
+    ("check_user_email_reserved", "UPDATE users SET email = 'alice@Anonymized.invalid'"),
+    ("check_user_name", "UPDATE users SET name = ''"),
+    ("check_user_name", "UPDATE users SET name = ' '"),
+    ("check_user_anonymized", "UPDATE users SET anonymized_at = statement_timestamp()"),
+    ("check_user_identity_provider", "UPDATE user_identities SET provider = ''"),
+    ("check_user_identity_provider", "UPDATE user_identities SET provider = repeat('p', 256)"),
+    ("check_user_identity_provider_sub", "UPDATE user_identities SET provider_sub = ''"),
+    ("check_user_identity_provider_sub", "UPDATE user_identities SET provider_sub = repeat('s', 256)"),
+    (
+        "user_identities_user_is_not_anonymized",
+        "UPDATE users SET disabled_at = statement_timestamp(), anonymized_at = statement_timestamp(); "
+        "INSERT INTO user_identities (user_id, provider, provider_sub) VALUES ({users}, 'p', 's')",
+    ),
     (
         "idx_user_identities_provider_sub",
         "WITH bob AS (INSERT INTO users (email) VALUES ('bob@example.com') RETURNING id) "
@@ -549,13 +598,33 @@ VIOLATIONS = [
     ("check_organization_settings", "UPDATE organizations SET settings = '[]'"),
     ("check_organization_settings", "UPDATE organizations SET settings = 'null'"),
     ("check_organization_status", "UPDATE organizations SET status = 'gone'"),
+    ("check_organization_slug", "UPDATE organizations SET slug = 'Acme' WHERE id = 'ORG-ACME'"),
+    ("check_organization_slug", "UPDATE organizations SET slug = repeat('a', 64) WHERE id = 'ORG-ACME'"),
+    ("check_organization_name", "UPDATE organizations SET name = ' '"),
+    ("check_organization_domain", "UPDATE organization_domains SET domain = 'Acme.example'"),
+    ("check_organization_domain", "UPDATE organization_domains SET domain = 'acme'"),
+    ("check_failed_checks", "UPDATE organization_domains SET failed_checks = -1"),
+    (
+        "organization_domains_organization_id_domain_key",
+        "INSERT INTO organization_domains (organization_id, domain) VALUES ('ORG-ACME', 'acme.example')",
+    ),
+    (
+        "console_sessions_organization_is_active",
+        "UPDATE organizations SET status = 'suspended'; INSERT INTO console_sessions "
+        "(session_id, organization_id, expires_at) VALUES ('c2', 'ORG-ACME', '2099-01-01+00')",
+    ),
+    (
+        "sessions_organization_is_active",
+        "UPDATE organizations SET status = 'archived'; "
+        "UPDATE sessions SET active_membership_id = {tenant_memberships}",
+    ),
     ("check_is_verified", "UPDATE organization_domains SET is_verified = true"),
     ("check_is_verified", "UPDATE organization_domains SET verified_at = statement_timestamp()"),
     (
         "organization_domains_domain_key",
         "UPDATE organization_domains SET is_verified = true, verified_at = statement_timestamp(); "
         "INSERT INTO organization_domains (organization_id, domain, is_verified, verified_at) "
-        "VALUES ('ORG-DEFAULT-001', 'ACME.example', true, statement_timestamp())",
+        "VALUES ('ORG-DEFAULT-001', 'acme.example', true, statement_timestamp())",
     ),
     (
         "organization_domains_organization_id_fkey",
@@ -601,7 +670,7 @@ def test_each_organization_has_its_own_default_tenant(ids):
 
 
 def test_a_domain_may_be_claimed_twice_until_it_is_verified(ids):
-    insert("organization_domains", organization_id="ORG-DEFAULT-001", domain="Acme.Example")
+    insert("organization_domains", organization_id="ORG-DEFAULT-001", domain="acme.example")
     assert value("SELECT count(*) FROM organization_domains WHERE lower(domain) = 'acme.example'") == 2
 
 
