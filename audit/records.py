@@ -63,7 +63,8 @@ class AuditLogQuerySet(models.QuerySet):
             request_id=storable_text(request_id, LABEL_CHARACTERS),
         )
 
-    arecord = sync_to_async(record)
+    async def arecord(self, *args, **kwargs):
+        return await sync_to_async(self.record)(*args, **kwargs)
 
 
 def storable_text(value: object, longest: int) -> str | None:

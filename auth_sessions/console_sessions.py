@@ -76,6 +76,11 @@ class ConsoleSessionQuerySet(models.QuerySet):
         """End these sessions, and return how many. The rows go: the table has no column that says so."""
         return self.delete()[0]
 
-    astart = sync_to_async(start)
-    aauthenticate = sync_to_async(authenticate)
-    arevoke = sync_to_async(revoke)
+    async def astart(self, *args, **kwargs):
+        return await sync_to_async(self.start)(*args, **kwargs)
+
+    async def aauthenticate(self, *args, **kwargs):
+        return await sync_to_async(self.authenticate)(*args, **kwargs)
+
+    async def arevoke(self, *args, **kwargs):
+        return await sync_to_async(self.revoke)(*args, **kwargs)

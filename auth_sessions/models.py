@@ -81,7 +81,8 @@ class Session(models.Model):
         self.refresh_from_db(fields=["revoked", "revoked_at", "revoked_reason"])
         return bool(revoked)
 
-    arevoke = sync_to_async(revoke)
+    async def arevoke(self, *args, **kwargs):
+        return await sync_to_async(self.revoke)(*args, **kwargs)
 
 
 class OAuthState(models.Model):

@@ -101,8 +101,11 @@ class OAuthStateQuerySet(models.QuerySet):
             raise RefusedStateError
         return consumed[0]
 
-    abegin = sync_to_async(begin)
-    aconsume = sync_to_async(consume)
+    async def abegin(self, *args, **kwargs):
+        return await sync_to_async(self.begin)(*args, **kwargs)
+
+    async def aconsume(self, *args, **kwargs):
+        return await sync_to_async(self.consume)(*args, **kwargs)
 
 
 def s256(code_verifier: str) -> str:

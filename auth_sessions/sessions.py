@@ -107,7 +107,8 @@ class SessionQuerySet(models.QuerySet):
             with transaction.atomic(using=database):
                 started = list(self.model._base_manager.using(database).raw(INSERT, parameters))
         except IntegrityError as error:
-            raise _explained(error) from error
+            _raise_kindly(error)
+            raise
         if not started:
             raise DisabledUserError
         return started[0], token
@@ -155,7 +156,8 @@ class SessionQuerySet(models.QuerySet):
                     active_membership_id=Subquery(memberships.values("pk")[:1])
                 )
         except IntegrityError as error:
-            raise _explained(error) from error
+            _raise_kindly(error)
+            raise
         if not switched:
             raise SessionMembershipError if live.exists() else InvalidSessionError
         session.refresh_from_db(using=live.db, fields=["active_membership"])
@@ -172,12 +174,23 @@ class SessionQuerySet(models.QuerySet):
         rows = self._all().filter(user_id=user.pk)
         return (rows.exclude(pk=except_session.pk) if except_session else rows).revoke(reason)
 
-    astart = sync_to_async(start)
-    aauthenticate = sync_to_async(authenticate)
-    arotate = sync_to_async(rotate)
-    aswitch_tenant = sync_to_async(switch_tenant)
-    arevoke = sync_to_async(revoke)
-    arevoke_all = sync_to_async(revoke_all)
+    async def astart(self, *args, **kwargs):
+        return await sync_to_async(self.start)(*args, **kwargs)
+
+    async def aauthenticate(self, *args, **kwargs):
+        return await sync_to_async(self.authenticate)(*args, **kwargs)
+
+    async def arotate(self, *args, **kwargs):
+        return await sync_to_async(self.rotate)(*args, **kwargs)
+
+    async def aswitch_tenant(self, *args, **kwargs):
+        return await sync_to_async(self.switch_tenant)(*args, **kwargs)
+
+    async def arevoke(self, *args, **kwargs):
+        return await sync_to_async(self.revoke)(*args, **kwargs)
+
+    async def arevoke_all(self, *args, **kwargs):
+        return await sync_to_async(self.revoke_all)(*args, **kwargs)
 
     def _writing(self) -> str:
         return self._db or router.db_for_write(self.model, **self._hints)
@@ -187,10 +200,10 @@ class SessionQuerySet(models.QuerySet):
         return type(self)(self.model, using=self._writing())
 
 
-def _explained(error: IntegrityError) -> Exception:
+def _raise_kindly(error: IntegrityError) -> None:
+    """Raise the SessionError of a rule of the database; of others, nothing."""
     rule = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
     if rule in MEMBERSHIP_RULES:
-        return SessionMembershipError()
+        raise SessionMembershipError from error
     if rule == "sessions_user_is_enabled":
-        return DisabledUserError()
-    return error
+        raise DisabledUserError from error

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.django_db
 # (factory, model name, the columns that whoever knows them can use)
 TABLES = [
     pytest.param(SessionFactory, "session", ["session_id"], id="session"),
-    pytest.param(OAuthStateFactory, "oauthstate", ["state", "browser_digest", "code_verifier", "nonce"], id="oauthstate"),
+    pytest.param(
+        OAuthStateFactory, "oauthstate", ["state", "browser_digest", "code_verifier", "nonce"], id="oauthstate"
+    ),
     pytest.param(ConsoleSessionFactory, "consolesession", ["session_id"], id="consolesession"),
 ]
 
