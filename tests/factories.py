@@ -9,6 +9,7 @@ from factory.django import DjangoModelFactory
 from accounts.models import Operator, User, UserIdentity
 from audit.models import AuditLog
 from auth_sessions.models import ConsoleSession, OAuthState, Session
+from auth_sessions.tokens import digest
 from orgs.models import Organization, OrganizationDomain
 from tenancy.models import (
     DEFAULT_ORGANIZATION_ID,
@@ -116,7 +117,7 @@ class SessionFactory(DjangoModelFactory):
     class Meta:
         model = Session
 
-    session_id = factory.Sequence(lambda n: f"session-{n}")
+    session_id = factory.Sequence(lambda n: digest(f"session-{n}"))
     user = factory.SubFactory(UserFactory)
     expires_at = factory.LazyAttribute(_in_an_hour)
 
@@ -125,7 +126,7 @@ class OAuthStateFactory(DjangoModelFactory):
     class Meta:
         model = OAuthState
 
-    state = factory.Sequence(lambda n: f"state-{n}")
+    state = factory.Sequence(lambda n: digest(f"state-{n}"))
     code_verifier = factory.Faker("sha256")
     nonce = factory.Faker("sha1")
 
@@ -134,7 +135,7 @@ class ConsoleSessionFactory(DjangoModelFactory):
     class Meta:
         model = ConsoleSession
 
-    session_id = factory.Sequence(lambda n: f"console-session-{n}")
+    session_id = factory.Sequence(lambda n: digest(f"console-session-{n}"))
     organization_id = DEFAULT_ORGANIZATION_ID
     expires_at = factory.LazyAttribute(_in_an_hour)
 

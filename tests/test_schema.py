@@ -70,6 +70,8 @@ COLUMNS = {
         ("ip_address?", "inet", None),
         ("user_agent?", "text", None),
         CREATED_AT,
+        ("revoked_at?", "timestamp with time zone", None),
+        ("revoked_reason?", "text", None),
     ],
     "oauth_states": [
         UUID_KEY,
@@ -79,6 +81,8 @@ COLUMNS = {
         ("redirect_uri?", "text", None),
         ("consumed_at?", "timestamp with time zone", None),
         CREATED_AT,
+        ("provider?", "text", None),
+        ("browser_digest?", "text", None),
     ],
     "tenant_join_codes": [
         UUID_KEY,
@@ -130,6 +134,8 @@ COLUMNS = {
         ("ip_address?", "inet", None),
         ("user_agent?", "text", None),
         CREATED_AT,
+        ("outcome?", "text", None),
+        ("request_id?", "text", None),
     ],
     "organizations": [
         ("id", "text", None),
@@ -153,6 +159,7 @@ COLUMNS = {
     ],
 }  # fmt: skip
 TABLES = sorted(COLUMNS)
+DIGESTS = [f"{n:064x}" for n in range(2)]  # what stands in for the SHA-256 of a secret
 
 # Every index but those of the primary keys; "*" marks a unique one.
 INDEXES = {
@@ -176,7 +183,7 @@ INDEXES = {
         "idx_sessions_user_id": "(user_id)",
         "idx_sessions_expires_at": "(expires_at)",
         "idx_sessions_revoked_expires": "(expires_at) WHERE (NOT revoked)",
-        "idx_sessions_active_membership": "(active_membership_id)",
+        "idx_sessions_active_membership": "(active_membership_id, user_id)",
     },
     "oauth_states": {
         "idx_oauth_states_state*": "(state)",
@@ -224,8 +231,9 @@ FOREIGN_KEYS = {
     "tenant_memberships_tenant_id_fkey": "(tenant_id) REFERENCES tenants(id) ON DELETE CASCADE",
     "tenant_memberships_user_id_fkey": "(user_id) REFERENCES users(id) ON DELETE CASCADE",
     "sessions_user_id_fkey": "(user_id) REFERENCES users(id) ON DELETE CASCADE",
-    "sessions_active_membership_id_fkey": (
-        "(active_membership_id) REFERENCES tenant_memberships(id) ON DELETE SET NULL"
+    "sessions_active_membership_id_user_id_fkey": (
+        "(active_membership_id, user_id) REFERENCES tenant_memberships(id, user_id) "
+        "ON DELETE SET NULL (active_membership_id)"
     ),
     "tenant_join_codes_tenant_id_fkey": "(tenant_id) REFERENCES tenants(id) ON DELETE CASCADE",
     "tenant_join_codes_created_by_fkey": "(created_by) REFERENCES users(id) ON DELETE SET NULL",
@@ -251,6 +259,12 @@ OTHER_TRIGGERS = {
     ("tenants", "end_sessions_of_moved_tenants"),
     ("console_sessions", "refuse_console_sessions"),
     ("sessions", "refuse_sessions_in_organizations"),
+    ("sessions", "sessions_active_membership_is_active"),
+    ("sessions", "sessions_user_is_enabled"),
+    ("tenant_memberships", "take_left_membership_off_sessions"),
+    ("users", "revoke_sessions_of_disabled_user"),
+    ("audit_logs", "refuse_audit_logs_change"),
+    ("audit_logs", "refuse_audit_logs_truncate"),
 }
 
 # As PostgreSQL writes them.
@@ -276,6 +290,18 @@ CHECKS = {
     ("tenant_join_codes", "check_used_count"): "(used_count >= 0)",
     ("tenant_join_codes", "check_join_role"): "(role = ANY (ARRAY['member'::text, 'viewer'::text]))",
     ("tenant_join_codes", "check_used_count_within_max_uses"): "((max_uses = 0) OR (used_count <= max_uses))",
+    ("sessions", "check_session_id_hashed"): "(session_id ~ '^[0-9a-f]{64}$'::text)",
+    ("sessions", "check_session_expires_at"): "(isfinite(expires_at) AND (expires_at > created_at))",
+    ("sessions", "check_session_revoked"): "(revoked OR ((revoked_at IS NULL) AND (revoked_reason IS NULL)))",
+    ("console_sessions", "check_console_session_id_hashed"): "(session_id ~ '^[0-9a-f]{64}$'::text)",
+    ("oauth_states", "check_oauth_state_hashed"): "(state ~ '^[0-9a-f]{64}$'::text)",
+    ("oauth_states", "check_oauth_browser_digest"): "(browser_digest ~ '^[0-9a-f]{64}$'::text)",
+    ("oauth_states", "check_oauth_redirect_uri"): (
+        r"(redirect_uri ~ '^/([^/\\\u0001-\u001f\u007f-\u009f][^\\\u0001-\u001f\u007f-\u009f]*)?$'::text)"
+    ),
+    ("audit_logs", "check_audit_outcome"): (
+        "(outcome = ANY (ARRAY['success'::text, 'failure'::text, 'denied'::text]))"
+    ),
     ("groups", "check_parent_depth"): (
         "(((parent_depth IS NULL) AND (parent_group_id IS NULL)) "
         "OR ((parent_depth IS NOT NULL) AND (parent_group_id IS NOT NULL)))"
@@ -377,7 +403,8 @@ def test_foreign_keys_with_their_delete_rules():
 def test_triggers_are_enabled_and_serve_updated_at():
     found = rows(
         "SELECT tgrelid::regclass::text, tgname, tgenabled, proname FROM pg_trigger "
-        "JOIN pg_proc ON pg_proc.oid = tgfoid WHERE NOT tgisinternal"
+        "JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid "
+        "WHERE NOT tgisinternal AND NOT relispartition"
     )
     assert {(table, name) for table, name, _, _ in found} == UPDATED_AT_TRIGGERS | OTHER_TRIGGERS
     assert {enabled for _, _, enabled, _ in found} == {"O"}
@@ -478,11 +505,11 @@ def fill(insert: Callable) -> dict[str, object]:
     )
     ids["tenants"] = insert("tenants", name="Research", slug="research")
     ids["tenant_memberships"] = insert("tenant_memberships", tenant_id=ids["tenants"], user_id=ids["users"])
-    ids["sessions"] = insert("sessions", session_id="s", user_id=ids["users"], expires_at="2099-01-01+00")
-    ids["oauth_states"] = insert("oauth_states", state="s", code_verifier="v", nonce="n")
+    ids["sessions"] = insert("sessions", session_id=DIGESTS[0], user_id=ids["users"], expires_at="2099-01-01+00")
+    ids["oauth_states"] = insert("oauth_states", state=DIGESTS[0], code_verifier="v", nonce="n")
     ids["tenant_join_codes"] = insert("tenant_join_codes", tenant_id=ids["tenants"], code="KH-1")
     ids["console_sessions"] = insert(
-        "console_sessions", session_id="c", organization_id="ORG-DEFAULT-001", expires_at="2099-01-01+00"
+        "console_sessions", session_id=DIGESTS[0], organization_id="ORG-DEFAULT-001", expires_at="2099-01-01+00"
     )
     ids["groups"] = insert("groups", tenant_id=ids["tenants"], name="Readers")
     ids["group_memberships"] = insert("group_memberships", group_id=ids["groups"], user_id=ids["users"])
@@ -562,11 +589,45 @@ VIOLATIONS = [
     ("tenant_memberships_user_id_fkey", "UPDATE tenant_memberships SET user_id = gen_random_uuid()"),
     (
         "idx_sessions_session_id",
-        "INSERT INTO sessions (session_id, user_id, expires_at) VALUES ('s', {users}, '2099-01-01+00')",
+        f"INSERT INTO sessions (session_id, user_id, expires_at) VALUES ('{DIGESTS[0]}', {{users}}, '2099-01-01+00')",
+    ),
+    ("check_session_id_hashed", "UPDATE sessions SET session_id = 'in clear'"),
+    ("check_session_id_hashed", "UPDATE sessions SET session_id = upper(session_id) || 'A'"),
+    ("check_session_expires_at", "UPDATE sessions SET expires_at = 'infinity'"),
+    ("check_session_expires_at", "UPDATE sessions SET expires_at = created_at"),
+    ("check_session_revoked", "UPDATE sessions SET revoked_at = statement_timestamp()"),
+    ("check_session_revoked", "UPDATE sessions SET revoked_reason = 'signed out'"),
+    (
+        "sessions_active_membership_is_active",
+        "UPDATE tenant_memberships SET left_at = statement_timestamp(); "
+        "UPDATE sessions SET active_membership_id = {tenant_memberships}",
+    ),
+    (
+        "sessions_user_is_enabled",
+        "UPDATE users SET disabled_at = statement_timestamp(); INSERT INTO sessions (session_id, user_id, expires_at) "
+        f"VALUES ('{DIGESTS[1]}', {{users}}, '2099-01-01+00')",
     ),
     ("sessions_user_id_fkey", "UPDATE sessions SET user_id = gen_random_uuid()"),
-    ("sessions_active_membership_id_fkey", "UPDATE sessions SET active_membership_id = gen_random_uuid()"),
-    ("idx_oauth_states_state", "INSERT INTO oauth_states (state, code_verifier, nonce) VALUES ('s', 'v', 'n')"),
+    ("sessions_active_membership_id_user_id_fkey", "UPDATE sessions SET active_membership_id = gen_random_uuid()"),
+    (
+        "sessions_active_membership_id_user_id_fkey",
+        "UPDATE sessions SET active_membership_id = {tenant_memberships}; "
+        "WITH bob AS (INSERT INTO users (email) VALUES ('bob@example.com') RETURNING id) "
+        "UPDATE sessions SET user_id = bob.id FROM bob",
+    ),
+    (
+        "idx_oauth_states_state",
+        f"INSERT INTO oauth_states (state, code_verifier, nonce) VALUES ('{DIGESTS[0]}', 'v', 'n')",
+    ),
+    ("check_oauth_state_hashed", "UPDATE oauth_states SET state = 'in clear'"),
+    ("check_oauth_browser_digest", "UPDATE oauth_states SET browser_digest = 'in clear'"),
+    ("check_oauth_redirect_uri", "UPDATE oauth_states SET redirect_uri = 'https://example.com/'"),
+    ("check_audit_outcome", "INSERT INTO audit_logs (organization_id, action, resource_type, outcome) "
+     "VALUES ('o', 'a', 'r', 'perhaps')"),
+    ("audit_logs_append_only", "UPDATE audit_logs SET action = 'nothing'"),
+    ("audit_logs_append_only", "DELETE FROM audit_logs"),
+    ("audit_logs_append_only", "TRUNCATE audit_logs"),
+    ("audit_logs_append_only", "TRUNCATE audit_logs_default"),
     ("idx_tenant_join_codes_code", "INSERT INTO tenant_join_codes (tenant_id, code) VALUES ({tenants}, 'KH-1')"),
     ("check_max_uses", "UPDATE tenant_join_codes SET max_uses = -1, used_count = -1"),
     ("check_used_count", "UPDATE tenant_join_codes SET used_count = -1"),
@@ -577,8 +638,9 @@ VIOLATIONS = [
     (
         "idx_console_sessions_session_id",
         "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
-        "VALUES ('c', 'ORG-DEFAULT-001', '2099-01-01+00')",
+        f"VALUES ('{DIGESTS[0]}', 'ORG-DEFAULT-001', '2099-01-01+00')",
     ),
+    ("check_console_session_id_hashed", "UPDATE console_sessions SET session_id = 'in clear'"),
     ("console_sessions_organization_id_fkey", "UPDATE console_sessions SET organization_id = 'ORG-NOBODY'"),
     ("groups_tenant_id_fkey", "INSERT INTO groups (tenant_id, name) VALUES (gen_random_uuid(), 'Nowhere')"),
     (
@@ -690,7 +752,7 @@ def gone_with(statement: str, row_id: object) -> dict[str, int]:
 
 def test_deleting_a_user(ids):
     run("UPDATE tenant_join_codes SET created_by = %s", ids["users"])
-    run("UPDATE audit_logs SET user_id = %s", ids["users"])
+    insert("audit_logs", organization_id="o", action="a", resource_type="r", user_id=ids["users"])
     assert gone_with("DELETE FROM users WHERE id = %s", ids["users"]) == {
         "users": 1,
         "user_identities": 1,
@@ -699,12 +761,12 @@ def test_deleting_a_user(ids):
         "group_memberships": 1,
     }
     assert value("SELECT count(*) FROM tenant_join_codes WHERE created_by IS NOT NULL") == 0
-    assert value("SELECT user_id FROM audit_logs") == ids["users"]
+    assert value("SELECT user_id FROM audit_logs WHERE user_id IS NOT NULL") == ids["users"]
 
 
 def test_deleting_a_tenant(ids):
     run("UPDATE sessions SET active_membership_id = %s", ids["tenant_memberships"])
-    run("UPDATE audit_logs SET tenant_id = %s", ids["tenants"])
+    insert("audit_logs", organization_id="o", action="a", resource_type="r", tenant_id=ids["tenants"])
     assert gone_with("DELETE FROM tenants WHERE id = %s", ids["tenants"]) == {
         "tenants": 1,
         "tenant_memberships": 1,
@@ -713,7 +775,7 @@ def test_deleting_a_tenant(ids):
         "group_memberships": 1,
     }
     assert value("SELECT active_membership_id FROM sessions") is None
-    assert value("SELECT tenant_id FROM audit_logs") == ids["tenants"]
+    assert value("SELECT tenant_id FROM audit_logs WHERE tenant_id IS NOT NULL") == ids["tenants"]
 
 
 def test_deleting_a_group_takes_the_groups_below_it(ids):
@@ -723,7 +785,7 @@ def test_deleting_a_group_takes_the_groups_below_it(ids):
 
 
 def test_deleting_an_organization_without_tenants(ids):
-    insert("console_sessions", session_id="acme", organization_id="ORG-ACME", expires_at="2099-01-01+00")
+    insert("console_sessions", session_id=DIGESTS[1], organization_id="ORG-ACME", expires_at="2099-01-01+00")
     assert gone_with("DELETE FROM organizations WHERE id = %s", "ORG-ACME") == {
         "organizations": 1,
         "organization_domains": 1,

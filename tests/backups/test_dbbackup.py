@@ -24,6 +24,7 @@ from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.store import Store
 from keyhub.dbbackups import freshness
 from keyhub.dbversion import version_list
+from keyhub.durations import parse_duration
 from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
 from tests.backups.object_store import BUCKET, Wire
 from tests.conftest import REPOSITORY, database_url
@@ -363,7 +364,7 @@ def test_a_proof_is_of_one_backup_alone(database, url):
 @pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1w", "1 h", "9999999d"])
 def test_no_duration(text):
     with pytest.raises(ValueError, match="is no duration: write 30m, 24h or 7d"):
-        freshness.parse_duration(text)
+        parse_duration(text)
 
 
 def aged(url: str, name: str, hours: float) -> None:

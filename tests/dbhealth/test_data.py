@@ -64,24 +64,6 @@ CASES = {
         "INSERT INTO group_memberships (group_id, user_id) "
         "SELECT made.id, users.id FROM made, users WHERE email LIKE 'charlie%'"
     ),
-    "auth_sessions.H001 sessions: 1 row: they are alive, and act in a membership that was left": (
-        "UPDATE tenant_memberships SET left_at = statement_timestamp() WHERE role = 'member'"
-    ),
-    "auth_sessions.H002 sessions: 1 row: they act in a membership of another user": (
-        "UPDATE sessions SET user_id = (SELECT id FROM users WHERE email LIKE 'charlie%')"
-    ),
-    "auth_sessions.H003 sessions: 1 row: the session id is no SHA-256: whoever reads the table or a backup can act as "
-    "the user": "UPDATE sessions SET session_id = 'in clear'",
-    "auth_sessions.H004 console_sessions: 1 row: the session id is no SHA-256: whoever reads the table or a backup can "
-    "enter the console": (
-        "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
-        "SELECT 'in clear', id, statement_timestamp() + interval '1 day' FROM organizations"
-    ),
-    "auth_sessions.H005 oauth_states: 1 row: the state is no SHA-256, and not used up: whoever reads the table can "
-    "finish the sign-in": "INSERT INTO oauth_states (state, code_verifier, nonce) VALUES ('in clear', 'v', 'n')",
-    "auth_sessions.H006 sessions: 1 row: they never end, or ended before they began": (
-        "UPDATE sessions SET expires_at = 'infinity'"
-    ),
 }
 
 
@@ -107,6 +89,38 @@ UNKEPT = {
         "INSERT INTO groups (id, tenant_id, name, parent_group_id, parent_depth) VALUES "
         f"('{TENANT[:-1]}1', '{TENANT}', 'a', '{TENANT[:-1]}2', 0), "
         f"('{TENANT[:-1]}2', '{TENANT}', 'b', '{TENANT[:-1]}1', 0)",
+    ),
+    "auth_sessions.H001 sessions: 1 row: they are alive, and act in a membership that was left": (
+        "ALTER TABLE tenant_memberships DISABLE TRIGGER take_left_membership_off_sessions",
+        "UPDATE tenant_memberships SET left_at = statement_timestamp() WHERE role = 'member'",
+    ),
+    "auth_sessions.H002 sessions: 1 row: they act in a membership of another user": (
+        "ALTER TABLE sessions DROP CONSTRAINT sessions_active_membership_id_user_id_fkey",
+        "UPDATE sessions SET user_id = (SELECT id FROM users WHERE email LIKE 'charlie%')",
+    ),
+    "auth_sessions.H003 sessions: 1 row: the session id is no SHA-256: whoever reads the table or a backup can act as "
+    "the user": (
+        "ALTER TABLE sessions DROP CONSTRAINT check_session_id_hashed",
+        "UPDATE sessions SET session_id = 'in clear'",
+    ),
+    "auth_sessions.H004 console_sessions: 1 row: the session id is no SHA-256: whoever reads the table or a backup can "
+    "enter the console": (
+        "ALTER TABLE console_sessions DROP CONSTRAINT check_console_session_id_hashed",
+        "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
+        "SELECT 'in clear', id, statement_timestamp() + interval '1 day' FROM organizations",
+    ),
+    "auth_sessions.H005 oauth_states: 1 row: the state is no SHA-256, and not used up: whoever reads the table can "
+    "finish the sign-in": (
+        "ALTER TABLE oauth_states DROP CONSTRAINT check_oauth_state_hashed",
+        "INSERT INTO oauth_states (state, code_verifier, nonce) VALUES ('in clear', 'v', 'n')",
+    ),
+    "auth_sessions.H006 sessions: 1 row: they never end, or ended before they began": (
+        "ALTER TABLE sessions DROP CONSTRAINT check_session_expires_at",
+        "UPDATE sessions SET expires_at = 'infinity'",
+    ),
+    "auth_sessions.H007 sessions: 1 row: they are alive, and their user is disabled": (
+        "ALTER TABLE users DISABLE TRIGGER revoke_sessions_of_disabled_user",
+        "UPDATE users SET disabled_at = statement_timestamp() WHERE email LIKE 'bob%'",
     ),
     "keyhub.H040 user_identities.user_identities_user_id_fkey: 1 row: they refer to a row of users that does not "
     "exist": (
@@ -135,7 +149,7 @@ def test_the_demo_code_where_no_demo_is_meant(manage, client, migrated_database)
 
 
 def test_the_query_lists_the_rows(client, broken, examine):
-    client.execute("UPDATE sessions SET session_id = 'in clear'")
+    client.execute("UPDATE tenants SET slug = 'No URL'")
     (finding,) = examine(data=True).findings
     assert len(client.execute(finding.mend).fetchall()) == 1
 

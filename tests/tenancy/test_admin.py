@@ -582,7 +582,7 @@ def test_the_delete_page_counts_no_further_than_a_thousand(admin):
         cursor.execute("INSERT INTO tenant_memberships (tenant_id, user_id) SELECT %s, id FROM users", [tenant.pk])
         cursor.execute(
             "INSERT INTO sessions (session_id, user_id, active_membership_id, expires_at) "
-            "SELECT id, user_id, id, '2100-01-01' FROM tenant_memberships LIMIT 900"
+            "SELECT encode(sha256(uuid_send(id)), 'hex'), user_id, id, '2100-01-01' FROM tenant_memberships LIMIT 900"
         )
     with CaptureQueriesContext(connection) as captured:
         response = admin.get(url("tenant_delete", tenant.pk))
