@@ -58,6 +58,7 @@ COLUMNS = {
         CREATED_AT,
         ("left_at?", "timestamp with time zone", None),
         UPDATED_AT,
+        ("left_reason?", "text", None),
     ],
     "sessions": [
         UUID_KEY,
@@ -94,6 +95,14 @@ COLUMNS = {
         ("role", "text", "'member'::text"),
         ("created_by?", "uuid", None),
         CREATED_AT,
+        ("revoked_at?", "timestamp with time zone", None),
+    ],
+    "tenant_join_code_redemptions": [
+        UUID_KEY,
+        ("join_code_id", "uuid", None),
+        ("membership_id", "uuid", None),
+        ("user_id", "uuid", None),
+        ("redeemed_at", "timestamp with time zone", "statement_timestamp()"),
     ],
     "console_sessions": [
         UUID_KEY,
@@ -119,6 +128,7 @@ COLUMNS = {
         ("user_id", "uuid", None),
         ("role", "text", "'member'::text"),
         CREATED_AT,
+        ("tenant_id?", "uuid", None),
     ],
     "audit_logs": [
         UUID_KEY,
@@ -191,11 +201,15 @@ INDEXES = {
         "idx_oauth_states_consumed": "(created_at) WHERE (consumed_at IS NULL)",
     },
     "tenant_join_codes": {
-        "idx_tenant_join_codes_code*": "(code)",
+        "idx_tenant_join_codes_code*": "(normalize_join_code(code))",
         "idx_tenant_join_codes_tenant_id": "(tenant_id)",
         "idx_tenant_join_codes_expires_at": "(expires_at)",
-        "idx_tenant_join_codes_active": "(tenant_id, expires_at)",
+        "idx_tenant_join_codes_active": "(tenant_id, expires_at) WHERE (revoked_at IS NULL)",
         "idx_tenant_join_codes_created_by": "(created_by)",
+    },
+    "tenant_join_code_redemptions": {
+        "idx_redemptions_join_code_id": "(join_code_id)",
+        "idx_redemptions_membership_id": "(membership_id, user_id)",
     },
     "console_sessions": {
         "idx_console_sessions_session_id*": "(session_id)",
@@ -209,6 +223,7 @@ INDEXES = {
     "group_memberships": {
         "group_memberships_group_id_user_id_key*": "(group_id, user_id)",
         "idx_group_memberships_user_id": "(user_id)",
+        "idx_group_memberships_tenant_id": "(tenant_id, user_id)",
     },
     "audit_logs": {
         "idx_audit_logs_organization": "(organization_id, created_at DESC)",
@@ -237,6 +252,15 @@ FOREIGN_KEYS = {
     ),
     "tenant_join_codes_tenant_id_fkey": "(tenant_id) REFERENCES tenants(id) ON DELETE CASCADE",
     "tenant_join_codes_created_by_fkey": "(created_by) REFERENCES users(id) ON DELETE SET NULL",
+    "tenant_join_code_redemptions_join_code_id_fkey": (
+        "(join_code_id) REFERENCES tenant_join_codes(id) ON DELETE CASCADE"
+    ),
+    "tenant_join_code_redemptions_membership_id_user_id_fkey": (
+        "(membership_id, user_id) REFERENCES tenant_memberships(id, user_id) ON DELETE CASCADE"
+    ),
+    "group_memberships_tenant_id_user_id_fkey": (
+        "(tenant_id, user_id) REFERENCES tenant_memberships(tenant_id, user_id) ON DELETE CASCADE"
+    ),
     "console_sessions_organization_id_fkey": "(organization_id) REFERENCES organizations(id) ON DELETE CASCADE",
     "groups_tenant_id_fkey": "(tenant_id) REFERENCES tenants(id) ON DELETE CASCADE",
     "groups_tenant_id_parent_group_id_parent_depth_fkey": (
@@ -255,6 +279,13 @@ OTHER_TRIGGERS = {
     ("users", "forget_identities"),
     ("user_identities", "refuse_identities_of_anonymized_users"),
     ("groups", "set_groups_parent_depth"),
+    ("groups", "carry_group_memberships"),
+    ("group_memberships", "set_group_memberships_tenant"),
+    ("tenant_memberships", "clear_tenant_memberships_left_reason"),
+    ("tenant_memberships", "keep_an_admin_on_update"),
+    ("tenant_memberships", "keep_an_admin_on_delete"),
+    ("tenant_memberships", "leave_groups"),
+    ("users", "end_memberships_of_anonymized_user"),
     ("organizations", "end_sessions_of_organizations"),
     ("tenants", "end_sessions_of_moved_tenants"),
     ("console_sessions", "refuse_console_sessions"),

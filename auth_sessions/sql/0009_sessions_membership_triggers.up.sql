@@ -25,11 +25,16 @@ CREATE TRIGGER sessions_active_membership_is_active
     FOR EACH ROW WHEN (NEW.active_membership_id IS NOT NULL)
     EXECUTE FUNCTION refuse_session_in_left_membership();
 
--- Whoever leaves a tenant acts in it no more, in any session.
+-- Whoever leaves a tenant acts in it no more, in any session. The sessions that act in what a leaked code gave end.
 CREATE FUNCTION take_left_membership_off_sessions() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE sessions SET active_membership_id = NULL WHERE active_membership_id = NEW.id AND NOT revoked;
+    IF NEW.left_reason = 'code_revoked' THEN
+        UPDATE sessions SET revoked = true, revoked_at = statement_timestamp(), revoked_reason = 'join_code_revoked'
+        WHERE active_membership_id = NEW.id AND NOT revoked;
+    ELSE
+        UPDATE sessions SET active_membership_id = NULL WHERE active_membership_id = NEW.id AND NOT revoked;
+    END IF;
     RETURN NULL;
 END
 $$;

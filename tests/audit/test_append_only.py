@@ -77,11 +77,11 @@ def test_dbhealth_tells_of_a_table_without_its_triggers(manage, migrated_databas
     assert (result.returncode, result.stdout.splitlines()[:5]) == (
         1,
         [
-            f"CRITICAL audit.H006 {month.partition}: its rows are not protected: the trigger refuse_audit_logs_change is "
-            "disabled",
+            f"CRITICAL audit.H006 {month.partition}: its rows are not protected: the trigger refuse_audit_logs_change "
+            "is disabled",
             f"    ALTER TABLE {month.partition} ENABLE TRIGGER refuse_audit_logs_change;",
-            "CRITICAL audit.H006 audit_logs_default: its rows are not protected: the trigger refuse_audit_logs_truncate "
-            "is missing",
+            "CRITICAL audit.H006 audit_logs_default: its rows are not protected: the trigger "
+            "refuse_audit_logs_truncate is missing",
             "    CREATE TRIGGER refuse_audit_logs_truncate BEFORE TRUNCATE ON audit_logs_default FOR EACH STATEMENT "
             "EXECUTE FUNCTION refuse_audit_change();",
             "",

@@ -1,4 +1,4 @@
-"""The strengthening versions on a database that holds old rows: bad ones are listed, good ones pass, secrets are hashed."""
+"""The strengthening versions on rows from before: bad ones are listed, good ones pass, secrets are hashed."""
 
 import hashlib
 

@@ -22,7 +22,6 @@ from django.db import connection
 from keyhub.dbbackup import archive, manifest, store
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.store import Store
-from keyhub.dbbackups import freshness
 from keyhub.dbversion import version_list
 from keyhub.durations import parse_duration
 from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
