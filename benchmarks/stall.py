@@ -52,7 +52,7 @@ LOAD_AUDIT_LOGS = """
 REQUESTS = [
     "SELECT * FROM users WHERE email = '%(n)s@example.com'",
     "UPDATE users SET name = 'Name %(n)s' WHERE email = '%(n)s@example.com'",
-    "INSERT INTO users (email) VALUES ('new-' || gen_random_uuid())",
+    "INSERT INTO users (email) VALUES ('new-' || gen_random_uuid() || '@example.com')",
     "SELECT * FROM sessions WHERE user_id = (SELECT id FROM users WHERE email = '%(n)s@example.com')",
     "UPDATE sessions SET last_accessed_at = statement_timestamp() "
     "WHERE user_id = (SELECT id FROM users WHERE email = '%(n)s@example.com')",

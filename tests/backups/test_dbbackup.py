@@ -85,7 +85,7 @@ WRITER = """
 import sys, psycopg
 with psycopg.connect(sys.argv[1], autocommit=True) as client:
     while True:
-        client.execute("INSERT INTO users (email) VALUES (gen_random_uuid()::text)")
+        client.execute("INSERT INTO users (email) VALUES (gen_random_uuid() || '@example.com')")
         client.execute("DELETE FROM users WHERE ctid = (SELECT min(ctid) FROM users WHERE email LIKE '%-%')")
 """
 

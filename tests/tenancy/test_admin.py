@@ -578,7 +578,7 @@ def test_deleting_a_tenant_says_what_goes_with_it(admin):
 def test_the_delete_page_counts_no_further_than_a_thousand(admin):
     tenant = TenantFactory()
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO users (email) SELECT n FROM generate_series(1, 1500) AS n")
+        cursor.execute("INSERT INTO users (email) SELECT n || '@example.com' FROM generate_series(1, 1500) AS n")
         cursor.execute("INSERT INTO tenant_memberships (tenant_id, user_id) SELECT %s, id FROM users", [tenant.pk])
         cursor.execute(
             "INSERT INTO sessions (session_id, user_id, active_membership_id, expires_at) "
