@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 PROCESSES, THREADS = 4, 8
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
+WAIT_S = 60  # a client that cannot begin fails the test, and does not hold up the others for ever
 RETRIED = ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 
@@ -50,7 +51,7 @@ def _serve(function: Callable, isolation: str) -> None:
     from psycopg import IsolationLevel
 
     connections.settings["default"]["OPTIONS"]["isolation_level"] = IsolationLevel[isolation.replace(" ", "_")]
-    together = threading.Barrier(THREADS)
+    together = threading.Barrier(THREADS, timeout=WAIT_S)
 
     def client(arguments: list) -> object:
         connection.ensure_connection()

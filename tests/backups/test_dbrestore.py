@@ -56,7 +56,8 @@ def test_the_same_catalogue_rows_login_and_months(database, copy, url, connected
             "(NULL, NULL, '{}', 'NaN', '-1 day')"
         )
         cursor.execute(
-            "INSERT INTO users (email, name) VALUES (E'\\\\.@example.com', E'\\\\.\\n\\\\.\\n'), ('big@example.com', repeat('x', 700000))"
+            "INSERT INTO users (email, name) VALUES (E'\\\\.@example.com', E'\\\\.\\n\\\\.\\n'), "
+            "('big@example.com', repeat('x', 700000))"
         )
     backed_up(url)
     call_command("dbrestore", "latest", "--from", url, "--database", copy, "--jobs", "3", "--format", "json")
