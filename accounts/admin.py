@@ -13,8 +13,8 @@ class UserIdentityInline(KeyHubInline):
 
 @admin.register(User)
 class UserAdmin(KeyHubAdmin):
-    fields = ("email", "name", "icon", "created_at", "updated_at")
-    readonly_fields = ("created_at", "updated_at")
+    fields = ("email", "name", "icon", "email_verified_at", "disabled_at", "anonymized_at", "created_at", "updated_at")
+    readonly_fields = ("email_verified_at", "disabled_at", "anonymized_at", "created_at", "updated_at")
     inlines = (UserIdentityInline,)
     list_display = ("email", "name", "created_at")
     search_fields = ("email", "name")

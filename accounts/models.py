@@ -5,9 +5,17 @@ from django.contrib.auth.models import PermissionsMixin
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import BTreeIndex
 from django.db import models
-from django.db.models.functions import Lower, Now
+from django.db.models import Q
+from django.db.models.functions import Length, Lower, Now
+from django.db.models.lookups import LessThanOrEqual
 
+from accounts.identities import UserIdentityQuerySet
+from accounts.users import UserQuerySet
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+
+# Modest: what delivers mail, only mail tells. RFC 5321, sections 2.3.11, 4.1.2 and 4.5.3.1.3.
+EMAIL_FORM = r"^[^@\s\u0001-\u001f\u007f]+@[^@.\s\u0001-\u001f\u007f]+(\.[^@.\s\u0001-\u001f\u007f]+)*$"
+LONGEST_EMAIL = 254
 
 
 class User(models.Model):
@@ -15,18 +23,71 @@ class User(models.Model):
 
     id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
     email = models.TextField()
+    email_verified_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="Emptied by the database when the e-mail changes."
+    )
     name = models.TextField(null=True, blank=True)
     icon = models.TextField(null=True, blank=True, help_text="Address of a picture.")
+    disabled_at = models.DateTimeField(null=True, blank=True)
+    anonymized_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = UserQuerySet.as_manager()
+
     class Meta:
         db_table = "users"
-        constraints = [models.UniqueConstraint(fields=["email"], name="idx_users_email")]
+        constraints = [
+            models.UniqueConstraint(
+                Lower("email"),
+                name="idx_users_email",
+                violation_error_message="There is already a user with this e-mail.",
+            ),
+            models.CheckConstraint(
+                condition=Q(LessThanOrEqual(Length("email"), LONGEST_EMAIL), email__regex=EMAIL_FORM),
+                name="check_user_email",
+                violation_error_message="The e-mail is no address, or longer than 254 characters.",
+            ),
+            # Else somebody could take the address that an anonymized user is to get.
+            models.CheckConstraint(
+                condition=Q(anonymized_at__isnull=False) | ~Q(email__iregex=r"@anonymized\.invalid$"),
+                name="check_user_email_reserved",
+                violation_error_message="Addresses at anonymized.invalid are those of anonymized users.",
+            ),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"\S"),
+                name="check_user_name",
+                violation_error_message="A name is not blank. Leave it empty where there is none.",
+            ),
+            models.CheckConstraint(
+                condition=Q(anonymized_at__isnull=True) | Q(disabled_at__isnull=False),
+                name="check_user_anonymized",
+                violation_error_message="An anonymized user stays disabled.",
+            ),
+        ]
         indexes = [BTreeIndex(models.F("created_at").desc(), name="idx_users_created_at")]
 
     def __str__(self) -> str:
         return self.email
+
+    def disable(self) -> bool:
+        """As UserQuerySet.disable(); return whether the user was not disabled yet."""
+        return self._changed(self._itself().disable())
+
+    def enable(self) -> bool:
+        """As UserQuerySet.enable(); return whether the user was disabled, and not anonymized."""
+        return self._changed(self._itself().enable())
+
+    def anonymize(self) -> bool:
+        """As UserQuerySet.anonymize(); return whether the user was not anonymized yet."""
+        return self._changed(self._itself().anonymize())
+
+    def _itself(self) -> UserQuerySet:
+        return type(self).objects.db_manager(self._state.db).filter(pk=self.pk)
+
+    def _changed(self, rows: int) -> bool:
+        self.refresh_from_db()
+        return rows == 1
 
 
 class UserIdentity(models.Model):
@@ -39,6 +100,8 @@ class UserIdentity(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = UserIdentityQuerySet.as_manager()
+
     class Meta:
         db_table = "user_identities"
         verbose_name_plural = "user identities"
@@ -47,12 +110,28 @@ class UserIdentity(models.Model):
                 fields=["provider", "provider_sub"],
                 name="idx_user_identities_provider_sub",
                 violation_error_message="This outside identity already belongs to a user.",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(~Q(provider=""), LessThanOrEqual(Length("provider"), 255)),
+                name="check_user_identity_provider",
+                violation_error_message="A provider is named by 1 to 255 characters.",
+            ),
+            # OpenID Connect Core 1.0, section 2, `sub`.
+            models.CheckConstraint(
+                condition=Q(~Q(provider_sub=""), LessThanOrEqual(Length("provider_sub"), 255)),
+                name="check_user_identity_provider_sub",
+                violation_error_message="A provider's id of a person has 1 to 255 characters.",
+            ),
         ]
         indexes = [BTreeIndex(fields=["user"], name="idx_user_identities_user_id")]
 
     def __str__(self) -> str:
         return f"{self.provider}:{self.provider_sub}"
+
+    def unlink(self) -> bool:
+        """As UserIdentityQuerySet.unlink()."""
+        identities = type(self).objects.db_manager(self._state.db)
+        return identities.unlink(self.user, self.provider, self.provider_sub)
 
 
 class OperatorManager(BaseUserManager["Operator"]):
@@ -94,7 +173,7 @@ class Operator(AbstractBaseUser, PermissionsMixin):
                 name="operators_email_key",
                 violation_error_message="There is already an operator with this e-mail.",
             ),
-            models.CheckConstraint(condition=models.Q(email=Lower("email")), name="check_operator_email"),
+            models.CheckConstraint(condition=Q(email=Lower("email")), name="check_operator_email"),
         ]
 
     def __str__(self) -> str:

@@ -20,9 +20,11 @@ class AuditLogAdmin(ReadOnlyAdmin):
         "action",
         "resource_type",
         "resource_id",
+        "outcome",
         "details",
         "ip_address",
         "user_agent",
+        "request_id",
     )
     list_display = (
         "created_at",
@@ -32,6 +34,7 @@ class AuditLogAdmin(ReadOnlyAdmin):
         "action",
         "resource_type",
         "resource_id",
+        "outcome",
     )
     list_filter = (OrganizationFilter, "created_at")
     search_fields = ("action",)  # shows the search box; get_search_results does the search

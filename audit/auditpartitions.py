@@ -19,6 +19,8 @@ WAIT_FOR_OTHER_RUN_S = 600
 LOCK_NAME = "keyhub.auditpartitions"
 LOCK_NOT_AVAILABLE = "55P03"
 DEFAULT_PARTITION = "audit_logs_default"
+CHANGE_TRIGGER = "refuse_audit_logs_change"  # of rows; partitions get it from the parent
+TRUNCATE_TRIGGER = "refuse_audit_logs_truncate"  # each partition needs its own
 
 
 class PartitionError(Exception):
@@ -169,6 +171,14 @@ def _make_month(connection: BaseDatabaseWrapper, month: Month) -> int:
                 "Attach it, or rename it, and run this again."
             )
         cursor.execute(sql.SQL("CREATE TABLE {partition} (LIKE audit_logs INCLUDING ALL)").format(**names))
+        append_only = _is_append_only(cursor)
+        if append_only:
+            cursor.execute(
+                sql.SQL(
+                    "CREATE TRIGGER {trigger} BEFORE TRUNCATE ON {partition} "
+                    "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change()"
+                ).format(trigger=sql.Identifier(TRUNCATE_TRIGGER), **names)
+            )
         # With this constraint ATTACH need not read the rows again.
         cursor.execute(
             sql.SQL(
@@ -177,6 +187,9 @@ def _make_month(connection: BaseDatabaseWrapper, month: Month) -> int:
         )
         # ATTACH fails when a row of the month comes into DEFAULT meanwhile. Readers go on until ATTACH itself.
         cursor.execute("LOCK TABLE audit_logs_default IN SHARE ROW EXCLUSIVE MODE")
+        # Only the owner can: moved rows are deleted here and inserted there, in one statement.
+        if append_only:
+            cursor.execute(f"ALTER TABLE audit_logs_default DISABLE TRIGGER {CHANGE_TRIGGER}")
         cursor.execute(
             sql.SQL(
                 "WITH moved AS (DELETE FROM audit_logs_default WHERE created_at >= {start} AND created_at < {end} "
@@ -184,6 +197,8 @@ def _make_month(connection: BaseDatabaseWrapper, month: Month) -> int:
             ).format(**names)
         )
         moved = cursor.rowcount
+        if append_only:
+            cursor.execute(f"ALTER TABLE audit_logs_default ENABLE TRIGGER {CHANGE_TRIGGER}")
         cursor.execute(
             sql.SQL("ALTER TABLE audit_logs ATTACH PARTITION {partition} FOR VALUES FROM ({start}) TO ({end})").format(
                 **names
@@ -191,6 +206,15 @@ def _make_month(connection: BaseDatabaseWrapper, month: Month) -> int:
         )
         cursor.execute(sql.SQL("ALTER TABLE {partition} DROP CONSTRAINT {bounds}").format(**names))
     return moved
+
+
+def _is_append_only(cursor) -> bool:
+    """Whether the database is at the version that made the table append-only."""
+    cursor.execute(
+        "SELECT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'audit_logs'::regclass AND tgname = %s)",
+        [TRUNCATE_TRIGGER],
+    )
+    return cursor.fetchone()[0]
 
 
 @contextlib.contextmanager

@@ -3,15 +3,24 @@
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import BTreeIndex
 from django.db import models
-from django.db.models import F
+from django.db.models import F, Q
 from django.db.models.functions import Now
+
+from audit.records import AuditLogQuerySet
 
 
 class AuditLog(models.Model):
     """One event. The table is partitioned by UTC month of `created_at`: auditpartitions.py.
 
+    Rows are added, never changed or deleted: sql/0005_audit_logs_append_only.up.sql refuses it, TRUNCATE included.
+
     There are no foreign keys: deleting a user must not erase what the user did. The labels keep the names of the day.
     """
+
+    class Outcome(models.TextChoices):
+        SUCCESS = "success"
+        FAILURE = "failure"
+        DENIED = "denied"
 
     # The table's primary key is (id, created_at), since a partitioned table's must hold the partition key. Django takes
     # id alone: the admin registers no model with a composite primary key.
@@ -28,9 +37,18 @@ class AuditLog(models.Model):
     ip_address = models.GenericIPAddressField(null=True, blank=True)
     user_agent = models.TextField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    outcome = models.TextField(choices=Outcome, null=True, blank=True)
+    request_id = models.TextField(null=True, blank=True)
+
+    objects = AuditLogQuerySet.as_manager()
 
     class Meta:
         db_table = "audit_logs"
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(outcome__in=["success", "failure", "denied"]), name="check_audit_outcome"
+            )
+        ]
         indexes = [
             BTreeIndex("organization_id", F("created_at").desc(), name="idx_audit_logs_organization"),
             BTreeIndex("tenant_id", F("created_at").desc(), name="idx_audit_logs_tenant"),

@@ -1,4 +1,4 @@
-"""Read-only, and without the columns that are secrets: session_id, state, code_verifier, nonce."""
+"""Read-only, and without the columns that are secrets: session_id, state, browser_digest, code_verifier, nonce."""
 
 from django.contrib import admin
 
@@ -13,6 +13,8 @@ class SessionAdmin(ReadOnlyAdmin):
         "user",
         "active_membership",
         "revoked",
+        "revoked_at",
+        "revoked_reason",
         "expires_at",
         "last_accessed_at",
         "ip_address",
@@ -29,7 +31,7 @@ class SessionAdmin(ReadOnlyAdmin):
 
 @admin.register(OAuthState)
 class OAuthStateAdmin(ReadOnlyAdmin):
-    fields = list_display = ("id", "redirect_uri", "consumed_at", "created_at")
+    fields = list_display = ("id", "provider", "redirect_uri", "consumed_at", "created_at")
     list_filter = ("created_at",)
     ordering = ("-created_at", "-id")
 

@@ -48,4 +48,12 @@ RULES = [
         "they never end, or ended before they began",
         "SELECT * FROM {table} AS sessions WHERE NOT isfinite(expires_at) OR expires_at <= created_at",
     ),
+    DataRule(
+        "auth_sessions.H007",
+        "sessions",
+        "they are alive, and their user is disabled",
+        f"SELECT sessions.* FROM {{table}} AS sessions JOIN users ON users.id = sessions.user_id "
+        f"WHERE {LIVE} AND users.disabled_at IS NOT NULL",
+        others=("users",),
+    ),
 ]

@@ -9,7 +9,7 @@ import psycopg
 USERS_PER_GB = 38_000  # of database size, indexes included
 AUDIT_ROWS_PER_USER = 30
 
-TOKEN = "replace(encode(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()), 'base64'), '=', '')"
+TOKEN_DIGEST = "encode(sha256(uuid_send(gen_random_uuid())), 'hex')"
 USER_AGENT = """
     'Mozilla/5.0 (' || (ARRAY['Windows NT 10.0; Win64; x64', 'Macintosh; Intel Mac OS X 10_15_7', 'X11; Linux x86_64',
         'iPhone; CPU iPhone OS 18_1 like Mac OS X', 'Linux; Android 15; Pixel 9'])[1 + n % 5]
@@ -49,7 +49,7 @@ STATEMENTS = (
     """,
     f"""
     INSERT INTO sessions (session_id, user_id, expires_at, ip_address, user_agent)
-    SELECT {TOKEN}, users.id, statement_timestamp() + random() * interval '14 days', {ADDRESS}, {USER_AGENT}
+    SELECT {TOKEN_DIGEST}, users.id, statement_timestamp() + random() * interval '14 days', {ADDRESS}, {USER_AGENT}
     FROM (SELECT id, row_number() OVER () AS place FROM users) users, LATERAL generate_series(place, place + 1) n
     """,
     f"""

@@ -41,7 +41,8 @@ LOAD = """
         JOIN (SELECT id, row_number() OVER () AS n FROM users LIMIT 50000) AS numbered_users
             ON numbered_tenants.n = numbered_users.n %% 1000 + 1;
     INSERT INTO sessions (session_id, user_id, expires_at)
-        SELECT gen_random_uuid()::text, id, statement_timestamp() + interval '1 day' FROM users;
+        SELECT encode(sha256(uuid_send(gen_random_uuid())), 'hex'), id, statement_timestamp() + interval '1 day'
+        FROM users;
 """
 LOAD_AUDIT_LOGS = """
     INSERT INTO audit_logs (organization_id, action, resource_type, resource_id)
@@ -51,7 +52,7 @@ LOAD_AUDIT_LOGS = """
 REQUESTS = [
     "SELECT * FROM users WHERE email = '%(n)s@example.com'",
     "UPDATE users SET name = 'Name %(n)s' WHERE email = '%(n)s@example.com'",
-    "INSERT INTO users (email) VALUES ('new-' || gen_random_uuid())",
+    "INSERT INTO users (email) VALUES ('new-' || gen_random_uuid() || '@example.com')",
     "SELECT * FROM sessions WHERE user_id = (SELECT id FROM users WHERE email = '%(n)s@example.com')",
     "UPDATE sessions SET last_accessed_at = statement_timestamp() "
     "WHERE user_id = (SELECT id FROM users WHERE email = '%(n)s@example.com')",
@@ -60,9 +61,10 @@ REQUESTS = [
     "INSERT INTO tenant_join_codes (tenant_id, code) "
     "SELECT id, gen_random_uuid()::text FROM tenants WHERE slug = 'team-%(m)s'",
     "SELECT count(*) FROM tenant_memberships JOIN tenants ON tenants.id = tenant_id WHERE slug = 'team-%(m)s'",
-    "INSERT INTO oauth_states (state, code_verifier, nonce) VALUES (gen_random_uuid()::text, 'v', 'n')",
+    "INSERT INTO oauth_states (state, code_verifier, nonce) "
+    "VALUES (encode(sha256(uuid_send(gen_random_uuid())), 'hex'), 'v', 'n')",
     "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
-    "VALUES (gen_random_uuid()::text, 'ORG-DEFAULT-001', 'tomorrow')",
+    "VALUES (encode(sha256(uuid_send(gen_random_uuid())), 'hex'), 'ORG-DEFAULT-001', 'tomorrow')",
     "INSERT INTO groups (tenant_id, name) SELECT id, 'g' FROM tenants WHERE slug = 'team-%(m)s'",
     "INSERT INTO user_identities (user_id, provider, provider_sub) "
     "SELECT id, 'google', gen_random_uuid()::text FROM users WHERE email = '%(n)s@example.com'",

@@ -25,6 +25,7 @@ from django.urls import reverse
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.text import capfirst
+from psycopg.errors import Diagnostic
 
 MOST_ROWS_OF_AN_INLINE = 50
 MOST_DEPENDENTS_COUNTED = 1000
@@ -225,11 +226,11 @@ class KeyHubAdmin(DatabaseForms, admin.ModelAdmin):
         try:
             return view(request, *args, **kwargs)
         except IntegrityError as error:
-            if not (constraint := error.__cause__.diag.constraint_name):
+            diagnostics = error.__cause__.diag
+            if not diagnostics.constraint_name:
                 raise
-            text = (
-                f"Nothing was changed: {violation_of(constraint)} Somebody may have changed the same data a moment ago."
-            )
+            words = violation_of(diagnostics)
+            text = f"Nothing was changed: {words} Somebody may have changed the same data a moment ago."
             self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
@@ -304,13 +305,15 @@ def as_uuid(text: str) -> UUID | None:
         return None
 
 
-def violation_of(constraint_name: str) -> str:
-    """The kind words for a constraint, if its model has any."""
+def violation_of(diagnostics: Diagnostic) -> str:
+    """The kind words for a constraint: its model's, or those of the trigger that keeps it."""
     for model in apps.get_models():
         for constraint in model._meta.constraints:
-            if constraint.name == constraint_name:
+            if constraint.name == diagnostics.constraint_name:
                 return constraint.get_violation_error_message()
-    return f"Constraint “{constraint_name}” is violated."
+    if diagnostics.message_hint:
+        return f"{diagnostics.message_primary}. {diagnostics.message_hint}"
+    return f"Constraint “{diagnostics.constraint_name}” is violated."
 
 
 # What happens to the rows that refer to others when those are deleted. Actions are those of pg_constraint.confdeltype.

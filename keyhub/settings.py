@@ -7,6 +7,7 @@ named in one sentence and start-up is refused.
 import io
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +15,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from keyhub.database_url import database_from_url
+from keyhub.durations import parse_duration
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -58,6 +60,13 @@ def _boolean(name: str, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name} is {text!r}, which is neither on nor off. Set it to on or off.")
 
 
+def _duration(name: str, default: str) -> timedelta:
+    try:
+        return parse_duration(_text(name, default))
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}.") from None
+
+
 DEBUG = _boolean("DEBUG", default=False)
 SECRET_KEY = _required(
     "SECRET_KEY",
@@ -85,6 +94,10 @@ BACKUP_IDENTITY_FILE = Path(_text("BACKUP_IDENTITY_FILE")) if _text("BACKUP_IDEN
 BACKUP_MAX_AGE = _text("BACKUP_MAX_AGE", default="25h")  # a daily one, and its run
 BACKUP_PROVING_URL = _text("BACKUP_PROVING_URL")
 POSTGRES_BIN = _text("POSTGRES_BIN")
+
+# Of users' sessions. NIST SP 800-63B 4.2.3: sign in again after 12 hours, and after 30 minutes without activity.
+IDENTITY_SESSION_LIFETIME = _duration("IDENTITY_SESSION_LIFETIME", default="12h")
+IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", default="30m")
 
 DATABASES = {"default": database_from_url(DATABASE_URL)}
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"

@@ -10,12 +10,19 @@ from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 
 from keyhub.admin import KeyHubAdmin, KeyHubInline, link_to_list
+from orgs.domains import DomainRefusedError, a_labels
 from orgs.models import Organization, OrganizationDomain
 from tenancy.models import Tenant
 
 
 class DomainForm(forms.ModelForm):
     """Ticking “is verified” sets the time, so that the two always agree (check_is_verified)."""
+
+    def clean_domain(self):
+        try:
+            return a_labels(self.cleaned_data["domain"])
+        except DomainRefusedError as error:
+            raise ValidationError(str(error)) from error
 
     def clean(self):
         super().clean()

@@ -1,13 +1,18 @@
 """Organizations, to which tenants belong, and the domains that they own."""
 
 from django.contrib.postgres.functions import RandomUUID
-from django.contrib.postgres.indexes import BTreeIndex
 from django.db import models
 from django.db.models import F, Func, Q, Value
-from django.db.models.functions import Lower, Now
-from django.db.models.lookups import Exact
+from django.db.models.functions import Length, Lower, Now
+from django.db.models.lookups import Exact, LessThanOrEqual
 
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+from orgs.domains import OrganizationDomainQuerySet
+from orgs.organizations import OrganizationQuerySet
+
+SLUG_FORM = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+# RFC 1123, section 2.1, in lower case; at least two labels.
+HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
 class Organization(models.Model):
@@ -26,6 +31,8 @@ class Organization(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = OrganizationQuerySet.as_manager()
+
     class Meta:
         db_table = "organizations"
         constraints = [
@@ -42,10 +49,35 @@ class Organization(models.Model):
                 name="check_organization_settings",
                 violation_error_message="Settings are a JSON object.",
             ),
+            models.CheckConstraint(
+                condition=Q(slug__regex=SLUG_FORM),
+                name="check_organization_slug",
+                violation_error_message="A slug is 1 to 63 of a-z, 0-9 and -, with no hyphen at either end.",
+            ),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"\S"),
+                name="check_organization_name",
+                violation_error_message="A name is not blank.",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    def suspend(self) -> bool:
+        """As OrganizationQuerySet.suspend(); return whether the organization was active."""
+        return self._changed(self._itself().suspend())
+
+    def resume(self) -> bool:
+        """As OrganizationQuerySet.resume(); return whether the organization was suspended."""
+        return self._changed(self._itself().resume())
+
+    def _itself(self) -> OrganizationQuerySet:
+        return type(self).objects.db_manager(self._state.db).filter(pk=self.pk)
+
+    def _changed(self, rows: int) -> bool:
+        self.refresh_from_db()
+        return rows == 1
 
 
 class OrganizationDomain(models.Model):
@@ -57,10 +89,21 @@ class OrganizationDomain(models.Model):
     is_verified = models.BooleanField(db_default=False)
     verified_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    verification_token = models.TextField(null=True, blank=True, editable=False)
+    last_checked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    failed_checks = models.IntegerField(db_default=0, editable=False)
+
+    objects = OrganizationDomainQuerySet.as_manager()
 
     class Meta:
         db_table = "organization_domains"
         constraints = [
+            models.UniqueConstraint(
+                F("organization"),
+                F("domain"),
+                name="organization_domains_organization_id_domain_key",
+                violation_error_message="The organization already claims the domain.",
+            ),
             models.UniqueConstraint(
                 Lower("domain"),
                 condition=Q(is_verified=True),
@@ -68,8 +111,23 @@ class OrganizationDomain(models.Model):
                 violation_error_message="The domain is verified for another organization.",
             ),
             models.CheckConstraint(condition=Q(is_verified=Q(verified_at__isnull=False)), name="check_is_verified"),
+            models.CheckConstraint(
+                condition=Q(LessThanOrEqual(Length("domain"), 253), domain__regex=HOST_NAME),
+                name="check_organization_domain",
+                violation_error_message="A domain is a host name in lower case, such as example.com.",
+            ),
+            models.CheckConstraint(condition=Q(failed_checks__gte=0), name="check_failed_checks"),
         ]
-        indexes = [BTreeIndex(fields=["organization"], name="idx_organization_domains_org_id")]
 
     def __str__(self) -> str:
         return self.domain
+
+    @property
+    def txt_name(self) -> str:
+        """Where the TXT record stands that proves the domain."""
+        return f"_keyhub-challenge.{self.domain}"
+
+    @property
+    def txt_value(self) -> str:
+        """What the TXT record says; of a domain that was claimed."""
+        return f"keyhub-verification={self.verification_token}"

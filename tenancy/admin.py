@@ -129,8 +129,8 @@ class TenantAdmin(KeyHubAdmin):
 
 @admin.register(TenantMembership)
 class TenantMembershipAdmin(KeyHubAdmin):
-    fields = ("tenant", "user", "role", "left_at", "created_at", "updated_at")
-    readonly_fields = ("created_at", "updated_at")
+    fields = ("tenant", "user", "role", "left_at", "left_reason", "created_at", "updated_at")
+    readonly_fields = ("left_reason", "created_at", "updated_at")
     settled_fields = ("tenant", "user")
     autocomplete_fields = ("tenant", "user")
     list_display = ("user", "tenant", "role", "created_at", "left_at")
@@ -154,8 +154,8 @@ class StateFilter(admin.SimpleListFilter):
 @admin.register(TenantJoinCode)
 class TenantJoinCodeAdmin(KeyHubAdmin):
     form = JoinCodeForm
-    fields = ("tenant", "code", "role", "max_uses", "expires_at", "created_by", uses, state, "created_at")
-    readonly_fields = (uses, state, "created_at")
+    fields = ("tenant", "code", "role", "max_uses", "expires_at", "created_by", uses, state, "revoked_at", "created_at")
+    readonly_fields = (uses, state, "revoked_at", "created_at")
     settled_fields = ("tenant",)
     autocomplete_fields = ("tenant", "created_by")
     list_display = ("code", "tenant_link", "role", state, uses, "expires_at", "created_by")

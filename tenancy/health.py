@@ -60,7 +60,8 @@ RULES = [
         "tenant_join_codes",
         "whoever has read the source knows this code, and can enter its tenant with it",
         f"SELECT * FROM {{table}} AS codes WHERE code = '{DEMO_CODE}' "
-        "AND (expires_at IS NULL OR expires_at > statement_timestamp()) AND (max_uses = 0 OR used_count < max_uses)",
+        "AND (expires_at IS NULL OR expires_at > statement_timestamp()) "
+        "AND (max_uses = 0 OR used_count < max_uses) AND revoked_at IS NULL",
         enabled=not settings.DEMO_DATA,
     ),
 ]

@@ -3,11 +3,16 @@
 from django.contrib.postgres.functions import RandomUUID
 from django.contrib.postgres.indexes import BTreeIndex
 from django.db import models
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
+from django.db.models.lookups import Exact
 
 from accounts.models import User
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+from tenancy.groups import GroupQuerySet
+from tenancy.join_codes import TenantJoinCodeQuerySet
+from tenancy.memberships import TenantMembershipQuerySet
+from tenancy.tenants import TenantQuerySet
 
 DEFAULT_ORGANIZATION_ID = "ORG-DEFAULT-001"
 DEEPEST_GROUP = 31
@@ -33,6 +38,8 @@ class Tenant(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = TenantQuerySet.as_manager()
+
     class Meta:
         db_table = "tenants"
         constraints = [
@@ -51,6 +58,17 @@ class Tenant(models.Model):
                 condition=Q(tenant_type__in=["team", "department", "project", "laboratory"]),
                 name="check_tenant_type",
             ),
+            models.CheckConstraint(
+                condition=Q(slug__regex=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+                name="check_tenant_slug",
+                violation_error_message="A slug is 1 to 63 letters a to z, digits and hyphens, and neither begins nor "
+                "ends with a hyphen.",
+            ),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"\S"),
+                name="check_tenant_name",
+                violation_error_message="The name is blank.",
+            ),
         ]
         indexes = [BTreeIndex(fields=["slug"], name="idx_tenants_slug")]
 
@@ -59,12 +77,20 @@ class Tenant(models.Model):
 
 
 class TenantMembership(models.Model):
-    """A user's place in a tenant. Leaving sets `left_at`; rejoining clears it on the same row."""
+    """A user's place in a tenant. Leaving sets `left_at`; rejoining clears it on the same row.
+
+    A tenant that has an admin keeps one: triggers of sql/0008_tenant_memberships_keep_an_admin.up.sql.
+    """
 
     class Role(models.TextChoices):
         ADMIN = "admin"
         MEMBER = "member"
         VIEWER = "viewer"
+
+    class LeftReason(models.TextChoices):
+        LEFT = "left"
+        REMOVED = "removed"
+        CODE_REVOKED = "code_revoked"
 
     id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
     tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="memberships")
@@ -73,6 +99,9 @@ class TenantMembership(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     left_at = models.DateTimeField(null=True, blank=True)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    left_reason = models.TextField(choices=LeftReason, null=True, blank=True, editable=False)
+
+    objects = TenantMembershipQuerySet.as_manager()
 
     class Meta:
         db_table = "tenant_memberships"
@@ -82,26 +111,38 @@ class TenantMembership(models.Model):
                 name="tenant_memberships_tenant_id_user_id_key",
                 violation_error_message="The user already has a membership here, perhaps one that was left.",
             ),
+            # What refers to a membership together with its user refers to this.
+            models.UniqueConstraint(fields=["id", "user"], name="tenant_memberships_id_user_id_key"),
             models.CheckConstraint(condition=Q(role__in=["admin", "member", "viewer"]), name="check_role"),
+            models.CheckConstraint(
+                condition=Q(left_reason__isnull=True)
+                | Q(left_at__isnull=False, left_reason__in=["left", "removed", "code_revoked"]),
+                name="check_left_reason",
+            ),
         ]
         indexes = [BTreeIndex(fields=["user"], name="idx_tenant_memberships_user_id")]
 
     def __str__(self) -> str:
         return f"{self.user} in {self.tenant}"
 
+    def leave(self) -> None:
+        """The member goes. Raises MembershipError: LastAdminError, NotAMemberError."""
+        self._take_over(_rows_of(self).leave(self))
 
-class TenantJoinCodeQuerySet(models.QuerySet):
-    def with_state(self) -> "TenantJoinCodeQuerySet":
-        """Annotate `state`, a value of TenantJoinCode.State, by the database's clock (statement_timestamp())."""
-        state = TenantJoinCode.State
-        return self.annotate(
-            state=Case(
-                When(expires_at__lte=Now(), then=Value(state.EXPIRED)),
-                When(max_uses__gt=0, used_count__gte=F("max_uses"), then=Value(state.EXHAUSTED)),
-                default=Value(state.ACTIVE),
-                output_field=models.TextField(),
-            )
-        )
+    def remove(self) -> None:
+        """Expel the member, whom no join code lets in again. Raises MembershipError as leave() does."""
+        self._take_over(_rows_of(self).remove(self))
+
+    def change_role(self, role: str) -> None:
+        """Raises ValueError where there is no such role, and MembershipError as leave() does."""
+        self._take_over(_rows_of(self).change_role(self, role))
+
+    def _take_over(self, row: "TenantMembership") -> None:
+        for field in ("role", "left_at", "left_reason", "updated_at"):
+            setattr(self, field, getattr(row, field))
+
+
+NORMALIZED_CODE = Func(F("code"), function="normalize_join_code", output_field=models.TextField())
 
 
 class TenantJoinCode(models.Model):
@@ -113,6 +154,7 @@ class TenantJoinCode(models.Model):
 
     class State(models.TextChoices):
         ACTIVE = "active"
+        REVOKED = "revoked"
         EXPIRED = "expired"
         EXHAUSTED = "exhausted"
 
@@ -132,13 +174,23 @@ class TenantJoinCode(models.Model):
         related_name="issued_join_codes",
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
 
     objects = TenantJoinCodeQuerySet.as_manager()
 
     class Meta:
         db_table = "tenant_join_codes"
         constraints = [
-            models.UniqueConstraint(fields=["code"], name="idx_tenant_join_codes_code"),
+            models.UniqueConstraint(
+                NORMALIZED_CODE,
+                name="idx_tenant_join_codes_code",
+                violation_error_message="There is a code already that reads the same.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(Exact(NORMALIZED_CODE, Value(""))),
+                name="check_join_code",
+                violation_error_message="The code has neither letters nor digits.",
+            ),
             models.CheckConstraint(condition=Q(max_uses__gte=0), name="check_max_uses"),
             models.CheckConstraint(condition=Q(used_count__gte=0), name="check_used_count"),
             models.CheckConstraint(condition=Q(role__in=["member", "viewer"]), name="check_join_role"),
@@ -151,12 +203,55 @@ class TenantJoinCode(models.Model):
         indexes = [
             BTreeIndex(fields=["tenant"], name="idx_tenant_join_codes_tenant_id"),
             BTreeIndex(fields=["expires_at"], name="idx_tenant_join_codes_expires_at"),
-            BTreeIndex(fields=["tenant", "expires_at"], name="idx_tenant_join_codes_active"),
+            BTreeIndex(
+                fields=["tenant", "expires_at"],
+                condition=Q(revoked_at__isnull=True),
+                name="idx_tenant_join_codes_active",
+            ),
             BTreeIndex(fields=["created_by"], name="idx_tenant_join_codes_created_by"),
         ]
 
     def __str__(self) -> str:
         return self.code
+
+    def revoke(self, *, cascade: bool = False) -> int:
+        """Let nobody in any more; with `cascade`, take back the memberships that the code gave last.
+
+        Returns how many were taken back. Raises LastAdminError where a tenant would be left without an admin.
+        """
+        taken = _rows_of(self).filter(pk=self.pk).revoke(cascade=cascade)
+        self.refresh_from_db(fields=["revoked_at"])
+        return taken
+
+
+class TenantJoinCodeRedemption(models.Model):
+    """Who became a member by which code: what a leaked code gave, so that it can be taken back."""
+
+    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    join_code = DatabaseForeignKey(TenantJoinCode, on_delete=OnDelete.CASCADE, related_name="redemptions")
+    # (membership_id, user_id) REFERENCES tenant_memberships (id, user_id) ON DELETE CASCADE:
+    # sql/0010_tenant_join_codes_revoked.up.sql.
+    membership = models.ForeignKey(
+        TenantMembership,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="redemptions",
+    )
+    user = models.ForeignKey(
+        User, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="redemptions"
+    )
+    redeemed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "tenant_join_code_redemptions"
+        indexes = [
+            BTreeIndex(fields=["join_code"], name="idx_redemptions_join_code_id"),
+            BTreeIndex(fields=["membership", "user"], name="idx_redemptions_membership_id"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} by {self.join_code}"
 
 
 class Group(models.Model):
@@ -191,6 +286,8 @@ class Group(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     updated_at = models.DateTimeField(db_default=Now(), editable=False)
 
+    objects = GroupQuerySet.as_manager()
+
     class Meta:
         db_table = "groups"
         constraints = [
@@ -205,15 +302,29 @@ class Group(models.Model):
                 name="check_group_depth",
                 violation_error_message="Groups are nested too deeply.",
             ),
+            models.CheckConstraint(
+                condition=Q(name__regex=r"\S"),
+                name="check_group_name",
+                violation_error_message="The name is blank.",
+            ),
         ]
         indexes = [BTreeIndex(fields=["tenant", "parent_group", "parent_depth"], name="idx_groups_parent_group_id")]
 
     def __str__(self) -> str:
         return self.name
 
+    def move(self, parent: "Group | None") -> None:
+        """Put the group, with what is below it, under another one or, with None, at the top. Raises GroupError."""
+        _rows_of(self).move(self, parent)
+        self.refresh_from_db()
+
+    def descendants(self) -> models.QuerySet:
+        """The groups below this one, at any depth."""
+        return _rows_of(self).descendants(self)
+
 
 class GroupMembership(models.Model):
-    """A user's place in a group."""
+    """A user's place in a group: a member of the group's tenant, whose id a trigger fills in."""
 
     class Role(models.TextChoices):
         ADMIN = "admin"
@@ -224,6 +335,9 @@ class GroupMembership(models.Model):
     user = DatabaseForeignKey(User, on_delete=OnDelete.CASCADE, related_name="group_memberships")
     role = models.TextField(choices=Role, db_default=Role.MEMBER)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
+    # (tenant_id, user_id) REFERENCES tenant_memberships (tenant_id, user_id) ON DELETE CASCADE:
+    # sql/0017_group_memberships_tenant_key_not_valid.up.sql.
+    tenant_id = models.UUIDField(null=True, editable=False)
 
     class Meta:
         db_table = "group_memberships"
@@ -234,8 +348,18 @@ class GroupMembership(models.Model):
                 violation_error_message="The user is already in this group.",
             ),
             models.CheckConstraint(condition=Q(role__in=["admin", "member"]), name="check_group_role"),
+            # Not asked by the admin's forms: the trigger has not filled it in yet.
+            models.CheckConstraint(condition=Q(tenant_id__isnull=False), name="check_group_membership_tenant"),
         ]
-        indexes = [BTreeIndex(fields=["user"], name="idx_group_memberships_user_id")]
+        indexes = [
+            BTreeIndex(fields=["user"], name="idx_group_memberships_user_id"),
+            BTreeIndex(fields=["tenant_id", "user"], name="idx_group_memberships_tenant_id"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user} in {self.group}"
+
+
+def _rows_of(row: models.Model) -> models.QuerySet:
+    """The manager of a row's model, on the database that the row is from."""
+    return type(row).objects.using(row._state.db)

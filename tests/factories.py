@@ -9,6 +9,7 @@ from factory.django import DjangoModelFactory
 from accounts.models import Operator, User, UserIdentity
 from audit.models import AuditLog
 from auth_sessions.models import ConsoleSession, OAuthState, Session
+from auth_sessions.tokens import digest
 from orgs.models import Organization, OrganizationDomain
 from tenancy.models import (
     DEFAULT_ORGANIZATION_ID,
@@ -103,12 +104,20 @@ class GroupMembershipFactory(DjangoModelFactory):
     group = factory.SubFactory(GroupFactory)
     user = factory.SubFactory(UserFactory)
 
+    @classmethod
+    def _create(cls, model_class, *args, **kwargs):
+        """A member of a group is one of its tenant."""
+        tenant, user = kwargs["group"].tenant, kwargs["user"]
+        if not TenantMembership.objects.filter(tenant=tenant, user=user).exists():
+            TenantMembershipFactory(tenant=tenant, user=user)
+        return super()._create(model_class, *args, **kwargs)
+
 
 class SessionFactory(DjangoModelFactory):
     class Meta:
         model = Session
 
-    session_id = factory.Sequence(lambda n: f"session-{n}")
+    session_id = factory.Sequence(lambda n: digest(f"session-{n}"))
     user = factory.SubFactory(UserFactory)
     expires_at = factory.LazyAttribute(_in_an_hour)
 
@@ -117,7 +126,7 @@ class OAuthStateFactory(DjangoModelFactory):
     class Meta:
         model = OAuthState
 
-    state = factory.Sequence(lambda n: f"state-{n}")
+    state = factory.Sequence(lambda n: digest(f"state-{n}"))
     code_verifier = factory.Faker("sha256")
     nonce = factory.Faker("sha1")
 
@@ -126,7 +135,7 @@ class ConsoleSessionFactory(DjangoModelFactory):
     class Meta:
         model = ConsoleSession
 
-    session_id = factory.Sequence(lambda n: f"console-session-{n}")
+    session_id = factory.Sequence(lambda n: digest(f"console-session-{n}"))
     organization_id = DEFAULT_ORGANIZATION_ID
     expires_at = factory.LazyAttribute(_in_an_hour)
 

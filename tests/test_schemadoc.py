@@ -116,7 +116,7 @@ def test_the_picture_shows_every_foreign_key_of_the_thirteen_tables():
     # Neither has a relation in Django: orgs, the app above, adds the keys.
     assert '    organizations ||--o{ tenants : "organization_id"\n' in picture
     assert '    organizations ||--o{ console_sessions : "organization_id"\n' in picture
-    assert '    tenant_memberships |o--o{ sessions : "active_membership_id"\n' in picture
+    assert '    tenant_memberships |o--o{ sessions : "active_membership_id, user_id"\n' in picture
 
 
 @pytest.mark.django_db

@@ -47,7 +47,8 @@ def manage(*arguments: str, checkout: Path = REPOSITORY, **environment: str | No
 
 def settings(*names: str, checkout: Path = REPOSITORY, **environment: str | None) -> list:
     """The values that settings get in a process of their own."""
-    code = f"import json; from django.conf import settings; print(json.dumps([getattr(settings, n) for n in {names}]))"
+    values = f"[getattr(settings, n) for n in {names}]"
+    code = f"import json; from django.conf import settings; print(json.dumps({values}, default=str))"
     result = manage("shell", "--no-imports", "-c", code, checkout=checkout, **environment)
     assert result.stderr == ""
     return json.loads(result.stdout)
@@ -94,6 +95,10 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
         (
             {"BEHIND_TLS_PROXY": "nginx", "DEBUG": "on"},
             "BEHIND_TLS_PROXY is 'nginx', which is neither on nor off. Set it to on or off.",
+        ),
+        (
+            {"IDENTITY_SESSION_LIFETIME": "for ever"},
+            "IDENTITY_SESSION_LIFETIME: 'for ever' is no duration: write 30m, 24h or 7d.",
         ),
         ({"LANGUAGE_CODE": "fr"}, "LANGUAGE_CODE is 'fr', which KeyHub does not speak. Set it to en or ja."),
         (
@@ -156,13 +161,15 @@ def test_server_that_cannot_go_on(server, empty_database, statement, reason):
 # Values
 
 
-# Without which everything but backups works.
+# Without which everything but backups works, with the defaults that they name.
 OPTIONAL = {
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",
     "BACKUP_PROVING_URL",
     "BACKUP_RECIPIENTS",
     "BACKUP_URL",
+    "IDENTITY_SESSION_IDLE_TIMEOUT",
+    "IDENTITY_SESSION_LIFETIME",
     "POSTGRES_BIN",
 }
 
@@ -171,7 +178,7 @@ def test_env_example_names_every_variable():
     text = (REPOSITORY / ".env.example").read_text()
     assert sorted(re.findall(r"^(?:# )?([A-Z_]+)=", text, re.MULTILINE)) == sorted({*PRODUCTION, *OPTIONAL})
     source = (REPOSITORY / "keyhub/settings.py").read_text()
-    assert set(re.findall(r'_(?:text|required|boolean)\(\s*"([A-Z_]+)"', source)) == {*PRODUCTION, *OPTIONAL}
+    assert set(re.findall(r'_(?:text|required|boolean|duration)\(\s*"([A-Z_]+)"', source)) == {*PRODUCTION, *OPTIONAL}
 
 
 def test_defaults_of_development(checkout):
@@ -223,6 +230,8 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
         ({"ALLOWED_HOSTS": "a.example.com, b.example.com,"}, ["ALLOWED_HOSTS"], [["a.example.com", "b.example.com"]]),
         ({"SECRET_KEY": "$PATH" + "x" * 50}, ["SECRET_KEY"], ["$PATH" + "x" * 50]),
         ({"LANGUAGE_CODE": "ja"}, ["LANGUAGE_CODE"], ["ja"]),
+        ({}, ["IDENTITY_SESSION_LIFETIME", "IDENTITY_SESSION_IDLE_TIMEOUT"], ["12:00:00", "0:30:00"]),
+        ({"IDENTITY_SESSION_IDLE_TIMEOUT": "1h"}, ["IDENTITY_SESSION_IDLE_TIMEOUT"], ["1:00:00"]),
         ({}, ["SECURE_PROXY_SSL_HEADER"], [None]),
         ({"BEHIND_TLS_PROXY": "on"}, ["SECURE_PROXY_SSL_HEADER"], [["HTTP_X_FORWARDED_PROTO", "https"]]),
     ],

@@ -1,6 +1,5 @@
 """How old the newest proved backup is; what `migrate --require-backup` and dbhealth ask."""
 
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,9 +9,6 @@ from keyhub.dbbackup import manifest, measure
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbbackup.store import Store
-
-UNITS = {"m": "minutes", "h": "hours", "d": "days"}
-DURATION = re.compile(r"([1-9]\d{0,5})([mhd])")
 
 
 @dataclass(frozen=True)
@@ -46,14 +42,6 @@ def require(store: Store, connection: BaseDatabaseWrapper, oldest: timedelta) ->
             "Make another one: manage.py dbbackup --prove"
         )
     return newest
-
-
-def parse_duration(text: str) -> timedelta:
-    """`30m`, `24h`, `7d`. Raises ValueError."""
-    match = DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is no duration: write 30m, 24h or 7d")
-    return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 def words(age: timedelta) -> str:

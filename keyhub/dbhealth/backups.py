@@ -6,6 +6,7 @@ from django.conf import settings
 
 from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity
+from keyhub.durations import parse_duration
 
 MAKE_ONE = "manage.py dbbackup --prove"
 
@@ -20,7 +21,7 @@ def backups(examination: Examination) -> Iterator[Finding]:
     from keyhub.dbbackups import freshness
 
     try:
-        oldest = freshness.parse_duration(settings.BACKUP_MAX_AGE)
+        oldest = parse_duration(settings.BACKUP_MAX_AGE)
         newest = freshness.newest_proved(Store(settings.BACKUP_URL), examination.connection)
     except ValueError as error:
         yield Finding("keyhub.H051", Severity.WARNING, "BACKUP_MAX_AGE", str(error), "correct BACKUP_MAX_AGE")

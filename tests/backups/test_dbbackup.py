@@ -22,7 +22,8 @@ from django.db import connection
 from keyhub.dbbackup import archive, manifest, store
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.store import Store
-from keyhub.dbbackups import freshness
+from keyhub.dbversion import version_list
+from keyhub.durations import parse_duration
 from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
 from tests.backups.object_store import BUCKET, Wire
 from tests.conftest import REPOSITORY, database_url
@@ -40,7 +41,7 @@ def test_a_backup_is_three_private_files_and_says_what_it_holds(database, url, t
     assert modes == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in folder.parents if tmp_path in path.parents} == {0o700}
     assert made.tables["public.operators"].rows == 1
-    assert made.schema_version == "20240401000001_add_organizations"
+    assert made.schema_version == str(version_list.read()[-1])
     assert set(made.migrations) >= {"orgs.0001_organizations"} or len(made.migrations) > 20
     assert made.roles == ["keyhub"]
     assert made.unhealthy == []
@@ -84,7 +85,7 @@ WRITER = """
 import sys, psycopg
 with psycopg.connect(sys.argv[1], autocommit=True) as client:
     while True:
-        client.execute("INSERT INTO users (email) VALUES (gen_random_uuid()::text)")
+        client.execute("INSERT INTO users (email) VALUES (gen_random_uuid() || '@example.com')")
         client.execute("DELETE FROM users WHERE ctid = (SELECT min(ctid) FROM users WHERE email LIKE '%-%')")
 """
 
@@ -362,7 +363,7 @@ def test_a_proof_is_of_one_backup_alone(database, url):
 @pytest.mark.parametrize("text", ["", "1", "h", "0h", "-1h", "1.5h", "1w", "1 h", "9999999d"])
 def test_no_duration(text):
     with pytest.raises(ValueError, match="is no duration: write 30m, 24h or 7d"):
-        freshness.parse_duration(text)
+        parse_duration(text)
 
 
 def aged(url: str, name: str, hours: float) -> None:

@@ -56,7 +56,8 @@ def test_the_same_catalogue_rows_login_and_months(database, copy, url, connected
             "(NULL, NULL, '{}', 'NaN', '-1 day')"
         )
         cursor.execute(
-            "INSERT INTO users (email, name) VALUES (E'\\\\.', E'\\\\.\\n\\\\.\\n'), ('big', repeat('x', 700000))"
+            "INSERT INTO users (email, name) VALUES (E'\\\\.@example.com', E'\\\\.\\n\\\\.\\n'), "
+            "('big@example.com', repeat('x', 700000))"
         )
     backed_up(url)
     call_command("dbrestore", "latest", "--from", url, "--database", copy, "--jobs", "3", "--format", "json")
@@ -315,7 +316,9 @@ def test_killed_at_any_moment_nothing_has_the_name(database, copy, url, server):
 def test_the_swap_is_one_step_for_those_who_connect(database, copy, url, server):
     backed_up(url)
     with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM audit_logs")
+        # Its owner alone can: rows of the audit log are not deleted.
+        cursor.execute("ALTER TABLE audit_logs DISABLE TRIGGER refuse_audit_logs_change; DELETE FROM audit_logs")
+        cursor.execute("ALTER TABLE audit_logs ENABLE TRIGGER refuse_audit_logs_change")
     stop, counts, errors = threading.Event(), [], []
 
     def reader() -> None:

@@ -251,7 +251,7 @@ def test_doubles_in_an_inline_are_errors_of_the_form(admin):
     assert members.non_form_errors() == ["Please correct the duplicate data for user."]
     assert codes.errors == [
         {
-            "code": ["Tenant join code with this Code already exists."],
+            "__all__": ["There is a code already that reads the same."],
         }
     ]
     assert not Tenant.objects.filter(slug="lab").exists()
@@ -466,7 +466,7 @@ def test_a_code_is_added_and_is_nobody_elses(admin):
     data = {"tenant": DEFAULT_TENANT, "code": "KH-LAB", "role": "viewer", "max_uses": "1"}
     assert admin.post(url("tenantjoincode_add"), data).url == url("tenantjoincode_changelist")
     assert errors(admin.post(url("tenantjoincode_add"), data)) == {
-        "code": ["Tenant join code with this Code already exists."]
+        "__all__": ["There is a code already that reads the same."]
     }
 
 
@@ -475,6 +475,7 @@ def test_a_code_is_added_and_is_nobody_elses(admin):
 
 def test_a_group_is_added_below_another_with_its_people(admin):
     parent, bob = GroupFactory(), UserFactory()
+    TenantMembershipFactory(tenant=parent.tenant, user=bob)
     data = {"name": "Child", "description": "", **inline("memberships", {"user": bob.pk, "role": "admin"})}
     response = admin.post(url("group_add"), {"tenant": parent.tenant_id, "parent_group": parent.pk, **data})
     assert response.url == url("group_changelist")
@@ -554,7 +555,7 @@ def test_deleting_a_tenant_says_what_goes_with_it(admin):
     assert delete_page(response) == (
         {
             "tenants": "1",
-            "tenant memberships": "3",
+            "tenant memberships": "6",
             "tenant join codes": "2",
             "groups": "2",
             "group memberships": "3",
@@ -577,11 +578,11 @@ def test_deleting_a_tenant_says_what_goes_with_it(admin):
 def test_the_delete_page_counts_no_further_than_a_thousand(admin):
     tenant = TenantFactory()
     with connection.cursor() as cursor:
-        cursor.execute("INSERT INTO users (email) SELECT n FROM generate_series(1, 1500) AS n")
+        cursor.execute("INSERT INTO users (email) SELECT n || '@example.com' FROM generate_series(1, 1500) AS n")
         cursor.execute("INSERT INTO tenant_memberships (tenant_id, user_id) SELECT %s, id FROM users", [tenant.pk])
         cursor.execute(
             "INSERT INTO sessions (session_id, user_id, active_membership_id, expires_at) "
-            "SELECT id, user_id, id, '2100-01-01' FROM tenant_memberships LIMIT 900"
+            "SELECT encode(sha256(uuid_send(id)), 'hex'), user_id, id, '2100-01-01' FROM tenant_memberships LIMIT 900"
         )
     with CaptureQueriesContext(connection) as captured:
         response = admin.get(url("tenant_delete", tenant.pk))
@@ -590,7 +591,7 @@ def test_the_delete_page_counts_no_further_than_a_thousand(admin):
     (sessions,) = response.context["deleted_objects"][1:]
     assert re.fullmatch(r"Sessions that stay, with active_membership_id emptied: at least \d{3}", sessions)
     reads = [query["sql"] for query in captured.captured_queries if "parent.ctid" in query["sql"]]
-    assert len(reads) == 4  # memberships, codes, groups; sessions
+    assert len(reads) == 6  # memberships, codes, groups; sessions, redemptions, group memberships
     assert all(" LIMIT " in sql for sql in reads)
 
 

@@ -7,6 +7,7 @@ import pytest
 from django.db import IntegrityError, transaction
 from psycopg import IsolationLevel, errors
 
+from tenancy.groups import CycleError, ForeignParentError, TooDeepError
 from tenancy.models import DEEPEST_GROUP, Group
 from tests.factories import GroupFactory, TenantFactory
 
@@ -167,3 +168,56 @@ def test_two_moves_at_once_make_no_cycle(server, migrated_database, isolation):
             assert roots >= 1, "both moves were admitted: a and b are each other's parent"
     assert len(outcomes) == 100
     assert "moved" in outcomes
+
+
+# Moving, and what is below
+
+
+@pytest.mark.django_db
+def test_descendants_at_any_depth():
+    root = GroupFactory()
+    child = GroupFactory(tenant=root.tenant, parent_group=root)
+    below = GroupFactory(tenant=root.tenant, parent_group=child)
+    GroupFactory(tenant=root.tenant)
+    assert set(root.descendants()) == {child, below}
+    assert set(Group.objects.filter(name=below.name).descendants(root)) == {below}
+    assert not below.descendants().exists()
+
+
+@pytest.mark.django_db
+def test_a_group_moves_with_what_is_below_it_and_to_the_top():
+    root = GroupFactory()
+    top = GroupFactory(tenant=root.tenant)
+    child = GroupFactory(tenant=root.tenant, parent_group=top)
+    top.move(root)
+    assert (top.parent_group, top.depth) == (root, 1)
+    child.refresh_from_db()
+    assert child.depth == 2
+    child.move(None)
+    assert (child.parent_group, child.depth) == (None, 0)
+
+
+@pytest.mark.django_db
+def test_where_a_group_cannot_go():
+    root = GroupFactory(name="Root")
+    below = GroupFactory(name="Below", tenant=root.tenant, parent_group=root)
+    foreign = GroupFactory(name="Foreign")
+    deepest = root
+    for _ in range(DEEPEST_GROUP):
+        deepest = GroupFactory(name="Deepest", tenant=root.tenant, parent_group=deepest)
+    other = GroupFactory(name="Other", tenant=root.tenant)
+    for group, parent, error, sentence in [
+        (root, below, CycleError, "Root cannot go below Below, which is part of it. Move Below away first."),
+        (root, root, CycleError, "Root cannot go below Root, which is part of it. Move Root away first."),
+        (
+            root,
+            foreign,
+            ForeignParentError,
+            "Foreign is no group of the same tenant. Choose one of Root's own tenant.",
+        ),
+        (other, deepest, TooDeepError, "Other and what is below it would be nested too deeply under Deepest."),
+    ]:
+        with pytest.raises(error) as refusal:
+            group.move(parent)
+        assert str(refusal.value) == sentence
+    assert Group.objects.get(pk=root.pk).parent_group is None

@@ -16,6 +16,7 @@ from keyhub import adopt
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion, Plan
+from keyhub.durations import parse_duration
 from keyhub.lockledger.ledger import LedgerError
 from keyhub.migrate.executor import LockNotGotError, LockPolicy, RefusedError, SafeMigrationExecutor
 from keyhub.migrate.plan import PlannedStep, PlanningExecutor
@@ -40,10 +41,8 @@ def number(kind: type, at_least: float):
 
 
 def duration(text: str):
-    from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
-
     try:
-        return freshness.parse_duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
@@ -111,8 +110,11 @@ class Command(django_migrate.Command):
         except DatabaseError as error:
             if getattr(error.__cause__, "sqlstate", None) is None:
                 raise  # nobody answers any more
+            diagnostics = error.__cause__.diag
+            # What a rule of ours refuses says all by itself; of PostgreSQL's own errors the place matters, too.
+            words = diagnostics.message_primary if diagnostics.constraint_name else " ".join(str(error).split())
             raise CommandError(
-                f"the migration failed: {' '.join(str(error).split())}. What it did in a transaction is rolled back. "
+                f"the migration failed: {words.rstrip('.')}. What it did in a transaction is rolled back. "
                 "Mend the cause and run this again.",
                 returncode=EXIT_REFUSED,
             ) from error
@@ -150,7 +152,7 @@ class Command(django_migrate.Command):
 
     def _require_backup(self, connection, oldest) -> None:
         from keyhub.dbbackup.store import Store
-        from keyhub.dbbackups import freshness
+        from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
 
         if not settings.BACKUP_URL:
             raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")

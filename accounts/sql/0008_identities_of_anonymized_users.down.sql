@@ -1,0 +1,4 @@
+DROP TRIGGER refuse_identities_of_anonymized_users ON user_identities;
+DROP FUNCTION refuse_identity_of_anonymized_user();
+DROP TRIGGER forget_identities ON users;
+DROP FUNCTION forget_identities();

@@ -1,0 +1,151 @@
+"""Recording what happened, in the transaction in which it happens, and whatever the client has sent."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+from django.db import models
+
+if TYPE_CHECKING:
+    from audit.models import AuditLog
+
+LABEL_CHARACTERS = 1_000
+USER_AGENT_CHARACTERS = 1_000
+ADDRESSES_CHARACTERS = 2_000
+DETAILS_DEPTH = 8
+DETAILS_ITEMS = 1_000  # of all levels together
+DETAILS_TEXT_CHARACTERS = 2_000
+DETAILS_CHARACTERS = 60_000  # of all texts together
+LARGEST_INTEGER = 10**30
+CUT = "…"
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+class AuditLogQuerySet(models.QuerySet):
+    def record(
+        self,
+        action: str,
+        resource_type: str,
+        resource_id: object = None,
+        *,
+        organization_id: str,
+        tenant: object = None,
+        user: object = None,
+        outcome: str = "success",
+        details: Mapping | None = None,
+        ip_address: object = None,
+        user_agent: object = None,
+        request_id: object = None,
+    ) -> AuditLog:
+        """Add one event, as a part of the caller's transaction: it stays or goes with what it tells.
+
+        `tenant` and `user` are anything with a `pk`; their names of the day are kept as labels. `outcome` is one of
+        AuditLog.Outcome. What a client has sent may be anything: details, address, agent and request id are made fit
+        to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS 16.2.1, 16.3.
+        """
+        return self.create(
+            organization_id=storable_text(organization_id, LABEL_CHARACTERS),
+            tenant_id=getattr(tenant, "pk", None),
+            tenant_label=storable_text(tenant, LABEL_CHARACTERS),
+            user_id=getattr(user, "pk", None),
+            actor_label=storable_text(user, LABEL_CHARACTERS),
+            action=storable_text(action, LABEL_CHARACTERS),
+            resource_type=storable_text(resource_type, LABEL_CHARACTERS),
+            resource_id=storable_text(resource_id, LABEL_CHARACTERS),
+            outcome=outcome,
+            details=None if details is None else storable_json(details),
+            ip_address=first_address(ip_address),
+            user_agent=storable_text(user_agent, USER_AGENT_CHARACTERS),
+            request_id=storable_text(request_id, LABEL_CHARACTERS),
+        )
+
+    async def arecord(self, *args, **kwargs):
+        return await sync_to_async(self.record)(*args, **kwargs)
+
+
+def storable_text(value: object, longest: int) -> str | None:
+    """Cut to `longest` characters; what PostgreSQL cannot hold (NUL, lone surrogates) becomes U+FFFD. None stays."""
+    if value is None:
+        return None
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    return "".join(REPLACEMENT if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text[:longest])
+
+
+def first_address(value: object) -> str | None:
+    """The first valid address of a list such as X-Forwarded-For holds, with or without its port; None without one.
+
+    Only what a trusted proxy has put first may be believed: that is the caller's to know.
+    """
+    for candidate in str(value or "")[:ADDRESSES_CHARACTERS].split(","):
+        address = candidate.strip()
+        if address.startswith("["):  # [::1]:443
+            address = address[1:].partition("]")[0]
+        elif address.count(":") == 1:  # 192.0.2.1:443
+            address = address.partition(":")[0]
+        try:
+            return str(ipaddress.ip_address(address.partition("%")[0]))  # inet has no zones
+        except ValueError:
+            continue
+    return None
+
+
+def storable_json(value: object) -> object:
+    """A copy that jsonb can hold, whatever was given: cut in depth, number of items and length of texts.
+
+    Other types than JSON's become texts; NaN and the infinities, which JSON lacks, too.
+    """
+    return _Copy().of(value, DETAILS_DEPTH)
+
+
+class _Copy:
+    """One copy, with what is left of the bounds of the whole."""
+
+    def __init__(self):
+        self.items_left = DETAILS_ITEMS
+        self.characters_left = DETAILS_CHARACTERS
+
+    def of(self, value: object, depth_left: int) -> object:
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return int(value) if abs(value) <= LARGEST_INTEGER else CUT  # str() of a huge one raises
+        if isinstance(value, float):
+            return float(value) if math.isfinite(value) else self._text(value)
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth_left)
+        if isinstance(value, list | tuple | set | frozenset):
+            return self._list(value, depth_left)
+        return self._text(value)
+
+    def _mapping(self, value: Mapping, depth_left: int) -> object:
+        copy = {}
+        if depth_left:
+            for key, item in value.items():
+                if not self._takes_another():
+                    copy[CUT] = CUT
+                    break
+                copy[self._text(key)] = self.of(item, depth_left - 1)
+        return copy if depth_left else CUT
+
+    def _list(self, value: list | tuple | set | frozenset, depth_left: int) -> object:
+        copy = []
+        if depth_left:
+            for item in value:
+                if not self._takes_another():
+                    copy.append(CUT)
+                    break
+                copy.append(self.of(item, depth_left - 1))
+        return copy if depth_left else CUT
+
+    def _takes_another(self) -> bool:
+        self.items_left -= 1
+        return self.items_left >= 0
+
+    def _text(self, value: object) -> str:
+        text = storable_text("" if value is None else value, min(DETAILS_TEXT_CHARACTERS, self.characters_left))
+        self.characters_left -= len(text)
+        return text

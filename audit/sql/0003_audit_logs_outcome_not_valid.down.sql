@@ -1,0 +1,1 @@
+ALTER TABLE audit_logs DROP CONSTRAINT check_audit_outcome;

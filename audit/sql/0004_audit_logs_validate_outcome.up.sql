@@ -1,0 +1,1 @@
+ALTER TABLE audit_logs VALIDATE CONSTRAINT check_audit_outcome;

@@ -1,0 +1,83 @@
+"""Deleting sessions, sign-ins and console sessions that have ended, in small batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from django.db import DatabaseError, connections, transaction
+
+BATCH_ROWS = 1_000
+LOCK_TIMEOUT_MS = 500
+KEEP_DAYS = 30
+LOCK_NOT_AVAILABLE = "55P03"
+
+# A session that was revoked by a service that does not know revoked_at counts from its beginning.
+CONDITIONS = {
+    "sessions": "expires_at < {cutoff} OR revoked AND coalesce(revoked_at, created_at) < {cutoff}",
+    "oauth_states": "created_at < statement_timestamp() - interval '1 day'",
+    "console_sessions": "expires_at <= statement_timestamp()",
+}
+# By an index, so that those that ended long ago are found first.
+ORDER = {"sessions": "expires_at", "oauth_states": "created_at", "console_sessions": "expires_at"}
+
+
+class PurgeError(Exception):
+    """Nothing can be deleted here; the text is one sentence for people."""
+
+
+class PurgeLockError(PurgeError):
+    """A lock was not to be had; what was deleted until then stays deleted."""
+
+
+@dataclass(frozen=True)
+class Purge:
+    """What has ended in one database, for sessions more than `keep_days` ago."""
+
+    database: str
+    keep_days: int = KEEP_DAYS
+
+    def planned(self) -> dict[str, int]:
+        """How many rows of each table would be deleted."""
+        counts = {}
+        with connections[self.database].cursor() as cursor:
+            for table in CONDITIONS:
+                cursor.execute(f"SELECT count(*) FROM {table} WHERE {self._condition(table)}")  # noqa: S608 own words
+                counts[table] = cursor.fetchone()[0]
+        return counts
+
+    def run(self, advance: Callable[[str, int], None]) -> None:
+        """Delete them, and tell `advance` the table and the number of rows after each batch.
+
+        Each batch is a transaction of its own, so it can be killed at any moment. Rows that somebody holds are left to
+        the next run. Raises PurgeError.
+        """
+        with connections[self.database].cursor() as cursor:
+            cursor.execute("SELECT pg_is_in_recovery()")
+            if cursor.fetchone()[0]:
+                raise PurgeError(
+                    "the database is a standby, which only reads. Let DATABASE_URL lead to the primary: add "
+                    "target_session_attrs=read-write."
+                )
+        for table in CONDITIONS:
+            while deleted := self._delete_batch(table):
+                advance(table, deleted)
+
+    def _delete_batch(self, table: str) -> int:
+        # An array, not IN: the inner SELECT is then run once, whatever the plan is.
+        statement = (
+            f"DELETE FROM {table} WHERE id = ANY (ARRAY(SELECT id FROM {table} WHERE {self._condition(table)} "  # noqa: S608
+            f"ORDER BY {ORDER[table]} LIMIT {BATCH_ROWS} FOR UPDATE SKIP LOCKED))"
+        )
+        try:
+            with transaction.atomic(using=self.database), connections[self.database].cursor() as cursor:
+                cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                cursor.execute(statement)
+                return cursor.rowcount
+        except DatabaseError as error:
+            if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
+                raise
+            raise PurgeLockError(
+                f"somebody holds a lock on {table} for longer than {LOCK_TIMEOUT_MS} ms. Run it again later."
+            ) from error
+
+    def _condition(self, table: str) -> str:
+        return CONDITIONS[table].format(cutoff=f"statement_timestamp() - make_interval(days => {int(self.keep_days)})")

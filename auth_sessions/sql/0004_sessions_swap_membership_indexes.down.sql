@@ -1,0 +1,2 @@
+ALTER INDEX idx_sessions_active_membership RENAME TO idx_sessions_active_membership_user;
+ALTER INDEX idx_sessions_active_membership_alone RENAME TO idx_sessions_active_membership;

@@ -1,0 +1,1 @@
+CREATE INDEX CONCURRENTLY idx_sessions_active_membership_alone ON sessions (active_membership_id);

@@ -1,0 +1,3 @@
+ALTER TABLE sessions VALIDATE CONSTRAINT sessions_active_membership_id_user_id_fkey;
+ALTER TABLE sessions VALIDATE CONSTRAINT check_session_expires_at;
+ALTER TABLE sessions VALIDATE CONSTRAINT check_session_revoked;

@@ -1,0 +1,4 @@
+DROP TRIGGER revoke_sessions_of_disabled_user ON users;
+DROP FUNCTION revoke_sessions_of_disabled_user();
+DROP TRIGGER sessions_user_is_enabled ON sessions;
+DROP FUNCTION refuse_session_of_disabled_user();

@@ -1,0 +1,3 @@
+ALTER TABLE sessions VALIDATE CONSTRAINT check_session_id_hashed;
+ALTER TABLE console_sessions VALIDATE CONSTRAINT check_console_session_id_hashed;
+ALTER TABLE oauth_states VALIDATE CONSTRAINT check_oauth_state_hashed;

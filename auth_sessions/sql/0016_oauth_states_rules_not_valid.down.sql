@@ -1,0 +1,2 @@
+ALTER TABLE oauth_states DROP CONSTRAINT check_oauth_browser_digest;
+ALTER TABLE oauth_states DROP CONSTRAINT check_oauth_redirect_uri;

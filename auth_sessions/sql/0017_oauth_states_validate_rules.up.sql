@@ -1,0 +1,2 @@
+ALTER TABLE oauth_states VALIDATE CONSTRAINT check_oauth_redirect_uri;
+ALTER TABLE oauth_states VALIDATE CONSTRAINT check_oauth_browser_digest;

@@ -1,0 +1,44 @@
+"""What is done to organizations: suspended, and resumed. Each in one statement."""
+
+from asgiref.sync import sync_to_async
+from django.db import InternalError, models, router, transaction
+
+INVALID_TRANSACTION_STATE = "25000"
+
+
+class OrganizationError(Exception):
+    """The base of what can go wrong with operations on organizations."""
+
+
+class WrongIsolationError(OrganizationError):
+    """The transaction is not READ COMMITTED; the text is the database's own."""
+
+
+class OrganizationQuerySet(models.QuerySet):
+    def suspend(self) -> int:
+        """Close active organizations for as long as they are suspended; return how many were active.
+
+        By triggers, their console sessions are deleted, live sessions leave their tenants, and none begins or comes
+        back there. Only in READ COMMITTED: raises WrongIsolationError. Archived ones stay archived.
+        """
+        return self._change(self.model.Status.ACTIVE, self.model.Status.SUSPENDED)
+
+    def resume(self) -> int:
+        """Open suspended organizations again; return how many were suspended. Sessions that ended stay ended."""
+        return self._change(self.model.Status.SUSPENDED, self.model.Status.ACTIVE)
+
+    async def asuspend(self) -> int:
+        return await sync_to_async(self.suspend)()
+
+    async def aresume(self) -> int:
+        return await sync_to_async(self.resume)()
+
+    def _change(self, before: str, after: str) -> int:
+        using = self._db or router.db_for_write(self.model)
+        try:
+            with transaction.atomic(using=using):
+                return self.using(using).filter(status=before).update(status=after)
+        except InternalError as error:
+            if error.__cause__.sqlstate != INVALID_TRANSACTION_STATE:
+                raise
+            raise WrongIsolationError(error.__cause__.diag.message_primary) from error

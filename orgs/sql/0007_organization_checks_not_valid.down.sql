@@ -1,0 +1,4 @@
+ALTER TABLE organization_domains DROP CONSTRAINT check_failed_checks;
+ALTER TABLE organization_domains DROP CONSTRAINT check_organization_domain;
+ALTER TABLE organizations DROP CONSTRAINT check_organization_name;
+ALTER TABLE organizations DROP CONSTRAINT check_organization_slug;

@@ -1,0 +1,1 @@
+-- Nothing: host names are the same in any case (RFC 4343), and how they were written nobody asks.

@@ -1,0 +1,4 @@
+ALTER TABLE organizations VALIDATE CONSTRAINT check_organization_slug;
+ALTER TABLE organizations VALIDATE CONSTRAINT check_organization_name;
+ALTER TABLE organization_domains VALIDATE CONSTRAINT check_organization_domain;
+ALTER TABLE organization_domains VALIDATE CONSTRAINT check_failed_checks;

@@ -1,0 +1,2 @@
+CREATE INDEX CONCURRENTLY idx_organization_domains_org_id ON organization_domains (organization_id);
+DROP INDEX CONCURRENTLY IF EXISTS organization_domains_organization_id_domain_key;

@@ -1,0 +1,1 @@
+DROP INDEX CONCURRENTLY IF EXISTS tenant_memberships_id_user_id_key;

@@ -1,0 +1,1 @@
+ALTER TABLE group_memberships DROP CONSTRAINT group_memberships_tenant_id_user_id_fkey;

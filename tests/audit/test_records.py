@@ -1,0 +1,112 @@
+"""An event is recorded whatever the client has sent, in the transaction of what it tells."""
+
+from datetime import UTC, datetime
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.db import transaction
+
+from audit.models import AuditLog
+from tests.factories import TenantFactory, UserFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def recorded(**fields) -> AuditLog:
+    row = AuditLog.objects.record("user.login", "session", organization_id="ORG-DEFAULT-001", **fields)
+    return AuditLog.objects.get(pk=row.pk)
+
+
+def test_an_event_keeps_the_ids_and_the_names_of_the_day():
+    alice, research = UserFactory(email="alice@example.com"), TenantFactory(name="Research")
+    row = recorded(
+        resource_id=7, tenant=research, user=alice, outcome="denied", details={"a": [1, None, True, 2.5]},
+        ip_address="203.0.113.7", user_agent="Firefox", request_id="r-1",
+    )  # fmt: skip
+    assert (row.action, row.resource_type, row.resource_id) == ("user.login", "session", "7")
+    assert (row.tenant_id, row.tenant_label) == (research.pk, "Research")
+    assert (row.user_id, row.actor_label) == (alice.pk, "alice@example.com")
+    assert (row.outcome, row.details, row.request_id) == ("denied", {"a": [1, None, True, 2.5]}, "r-1")
+    assert (row.ip_address, row.user_agent) == ("203.0.113.7", "Firefox")
+
+
+def test_little_is_enough():
+    row = recorded()
+    assert (row.outcome, row.tenant_id, row.user_id, row.details, row.ip_address) == ("success", None, None, None, None)
+
+
+def test_it_goes_with_what_it_tells():
+    with transaction.atomic():
+        recorded()
+        transaction.set_rollback(True)
+    assert AuditLog.objects.count() == 0
+
+
+def nested(levels: int, kind: type) -> object:
+    value: object = "bottom"
+    for _ in range(levels):
+        value = [value] if kind is list else {"k": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({"a\0b": "c\0d"}, {"a�b": "c�d"}),
+        ({"deep": [{"x": ["\ud800"]}]}, {"deep": [{"x": ["�"]}]}),
+        ({1: 2, None: 3, (4, 5): 6}, {"1": 2, "": 3, "(4, 5)": 6}),
+        ({"n": float("nan"), "i": float("inf")}, {"n": "nan", "i": "inf"}),
+        ({"t": datetime(2026, 1, 1, tzinfo=UTC)}, {"t": "2026-01-01 00:00:00+00:00"}),
+        ({"s": {1}, "b": b"\xff\0", "tuple": (1, 2)}, {"s": [1], "b": "��", "tuple": [1, 2]}),
+        ({"huge": 10**5000, "small": -(10**5000)}, {"huge": "…", "small": "…"}),
+        ({"long": "x" * 100_000}, {"long": "x" * 2_000}),
+    ],
+    ids=["NUL", "surrogates", "keys", "NaN", "time", "other types", "integers", "long"],
+)
+def test_hostile_details(given, stored):
+    assert recorded(details=given).details == stored
+
+
+@pytest.mark.parametrize("kind", [list, dict])
+def test_details_are_bounded_in_depth(kind):
+    row = recorded(details={"k": nested(100_000, kind)})
+    assert str(row.details).count("{") + str(row.details).count("[") == 8
+
+
+def test_details_are_bounded_in_size():
+    row = recorded(details={"list": list(range(100_000)), "later": 1})
+    assert len(row.details["list"]) == 1_000
+    assert row.details["list"][-1] == "…"
+    row = recorded(details={str(number): "x" * 2_000 for number in range(900)})
+    assert len(str(row.details)) < 80_000
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("203.0.113.7, 10.0.0.1", "203.0.113.7"),
+        ("unknown, 2001:db8::1", "2001:db8::1"),
+        ("203.0.113.7:8080", "203.0.113.7"),
+        ("[2001:db8::1]:8080", "2001:db8::1"),
+        ("nonsense", None),
+        ("1.2.3.4\0", None),
+        ("\ud800", None),
+        ("," * 100_000, None),
+        ("", None),
+        (7, "0.0.0.7"),
+    ][:-1],
+    ids=ascii,
+)
+def test_addresses(given, stored):
+    assert recorded(ip_address=given).ip_address == stored
+
+
+@pytest.mark.parametrize("field", ["user_agent", "request_id", "resource_id"])
+@pytest.mark.parametrize(("given", "stored"), [("a\0\ud800", "a��"), ("x" * 100_000, "x" * 1_000), (b"\xffa", "�a")])
+def test_hostile_texts(field, given, stored):
+    assert getattr(recorded(**{field: given}), field) == stored
+
+
+def test_the_asynchronous_twin():
+    record = async_to_sync(AuditLog.objects.arecord)
+    assert record("user.login", "session", organization_id="o").pk
