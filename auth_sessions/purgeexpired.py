@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db import DatabaseError, connections, transaction
+from psycopg import errors
 
 BATCH_ROWS = 1_000
 LOCK_TIMEOUT_MS = 500
 KEEP_DAYS = 30
-LOCK_NOT_AVAILABLE = "55P03"
 
 # A session that was revoked by a service that does not know revoked_at counts from its beginning.
 CONDITIONS = {
@@ -50,13 +50,6 @@ class Purge:
         Each batch is a transaction of its own, so it can be killed at any moment. Rows that somebody holds are left to
         the next run. Raises PurgeError.
         """
-        with connections[self.database].cursor() as cursor:
-            cursor.execute("SELECT pg_is_in_recovery()")
-            if cursor.fetchone()[0]:
-                raise PurgeError(
-                    "the database is a standby, which only reads. Let DATABASE_URL lead to the primary: add "
-                    "target_session_attrs=read-write."
-                )
         for table in CONDITIONS:
             while deleted := self._delete_batch(table):
                 advance(table, deleted)
@@ -73,11 +66,17 @@ class Purge:
                 cursor.execute(statement)
                 return cursor.rowcount
         except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
-                raise
-            raise PurgeLockError(
-                f"somebody holds a lock on {table} for longer than {LOCK_TIMEOUT_MS} ms. Run it again later."
-            ) from error
+            match getattr(error.__cause__, "sqlstate", None):
+                case errors.LockNotAvailable.sqlstate:
+                    raise PurgeLockError(
+                        f"somebody holds a lock on {table} for longer than {LOCK_TIMEOUT_MS} ms. Run it again later."
+                    ) from error
+                case errors.ReadOnlySqlTransaction.sqlstate:
+                    raise PurgeError(
+                        "the database only reads, as a standby does. Let DATABASE_URL lead to the primary: add "
+                        "target_session_attrs=read-write."
+                    ) from error
+            raise
 
     def _condition(self, table: str) -> str:
         return CONDITIONS[table].format(cutoff=f"statement_timestamp() - make_interval(days => {int(self.keep_days)})")

@@ -74,7 +74,7 @@ def test_dbhealth_tells_of_a_table_without_its_triggers(manage, migrated_databas
     client.execute("DROP TRIGGER refuse_audit_logs_truncate ON audit_logs_default")
     client.execute(f"ALTER TABLE {month.partition} DISABLE TRIGGER refuse_audit_logs_change")
     result = manage("dbhealth", "--only", "audit.H006", database=migrated_database)
-    assert (result.returncode, result.stdout.splitlines()[:5]) == (
+    assert (result.returncode, result.stdout.splitlines()) == (
         1,
         [
             f"CRITICAL audit.H006 {month.partition}: its rows are not protected: the trigger refuse_audit_logs_change "
@@ -84,6 +84,6 @@ def test_dbhealth_tells_of_a_table_without_its_triggers(manage, migrated_databas
             "refuse_audit_logs_truncate is missing",
             "    CREATE TRIGGER refuse_audit_logs_truncate BEFORE TRUNCATE ON audit_logs_default FOR EACH STATEMENT "
             "EXECUTE FUNCTION refuse_audit_change();",
-            "",
-        ][: len(result.stdout.splitlines()[:5])],
+            "default: 2 critical",
+        ],
     )

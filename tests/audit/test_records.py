@@ -93,8 +93,7 @@ def test_details_are_bounded_in_size():
         ("\ud800", None),
         ("," * 100_000, None),
         ("", None),
-        (7, "0.0.0.7"),
-    ][:-1],
+    ],
     ids=ascii,
 )
 def test_addresses(given, stored):
@@ -108,5 +107,7 @@ def test_hostile_texts(field, given, stored):
 
 
 def test_the_asynchronous_twin():
-    record = async_to_sync(AuditLog.objects.arecord)
-    assert record("user.login", "session", organization_id="o").pk
+    async def record() -> AuditLog:
+        return await AuditLog.objects.arecord("user.login", "session", organization_id="o")
+
+    assert async_to_sync(record)().pk

@@ -47,15 +47,6 @@ def test_good_rows_are_healthy(broken):
     assert broken() == []
 
 
-CASES = {}
-
-
-@pytest.mark.parametrize("expected", CASES)
-def test_rows_that_break_a_rule(client, broken, expected):
-    client.execute(CASES[expected])
-    assert broken() == [expected]
-
-
 # What constraints keep today, and did not keep while they were off.
 UNKEPT = {
     "accounts.H001 users: 2 rows: their e-mail addresses are equal but for case: one person has several accounts, "
