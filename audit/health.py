@@ -27,22 +27,6 @@ IN_DEFAULT = """
 """
 
 
-WITHOUT_TRIGGERS = """
-    SELECT part.relname, wanted.tgname, found.tgname IS NULL
-    FROM pg_trigger AS wanted
-    CROSS JOIN (
-        SELECT inhrelid FROM pg_inherits WHERE inhparent = to_regclass('audit_logs')
-        UNION ALL SELECT to_regclass('audit_logs')
-    ) AS parts
-    JOIN pg_class AS part ON part.oid = parts.inhrelid
-    LEFT JOIN pg_trigger AS found ON found.tgrelid = part.oid AND found.tgname = wanted.tgname
-    WHERE wanted.tgrelid = to_regclass('audit_logs')
-      AND wanted.tgname IN (%(change)s, %(truncate)s)
-      AND (found.tgname IS NULL OR found.tgenabled NOT IN ('O', 'A'))
-    ORDER BY 1, 2
-"""
-
-
 def months(examination: Examination) -> Iterator[Finding]:
     """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months."""
     partitions = dict(examination.rows(PARTITIONS))
@@ -96,7 +80,12 @@ def _gap(months: list[Month]) -> Finding:
             "nothing, unless there were rows of these months",
         )  # fmt: skip
     names = ", ".join(str(month) for month in months)
-    creates = "\n".join(f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};" for month in months)
+    creates = "\n".join(
+        f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};\n"
+        f"CREATE TRIGGER {auditpartitions.TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {month.partition} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();"
+        for month in months
+    )
     return Finding(
         "audit.H003", Severity.WARNING, ", ".join(month.partition for month in months),
         f"audit_logs has months before and after {names}, and none between: a partition was detached or dropped",
@@ -125,21 +114,6 @@ def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:
             )  # fmt: skip
 
 
-def append_only(examination: Examination) -> Iterator[Finding]:
-    """audit.H006 a table whose rows somebody can change, delete or truncate, since a trigger is off or gone."""
-    triggers = {"change": auditpartitions.CHANGE_TRIGGER, "truncate": auditpartitions.TRUNCATE_TRIGGER}
-    for table, trigger, is_missing in examination.rows(WITHOUT_TRIGGERS, triggers):
-        yield Finding(
-            "audit.H006", Severity.CRITICAL, table,
-            f"its rows are not protected: the trigger {trigger} is {'missing' if is_missing else 'disabled'}",
-            f"CREATE TRIGGER {trigger} BEFORE TRUNCATE ON {table} FOR EACH STATEMENT "
-            "EXECUTE FUNCTION refuse_audit_change();"
-            if is_missing
-            else f"ALTER TABLE {table} ENABLE TRIGGER {trigger};",
-        )  # fmt: skip
-
-
 def register_checks() -> None:
-    register(append_only, ["audit.H006"], phases=[Phase.POST_MIGRATE])
     register(months, ["audit.H001", "audit.H003", "audit.H005"], phases=[Phase.POST_MIGRATE])
     register(rows_in_default, ["audit.H002", "audit.H004"], may_wait=True)

@@ -17,6 +17,7 @@ from tenancy.models import (
     GroupMembership,
     Tenant,
     TenantJoinCode,
+    TenantJoinCodeRedemption,
     TenantMembership,
 )
 
@@ -89,6 +90,15 @@ class TenantJoinCodeFactory(DjangoModelFactory):
     code = factory.Sequence(lambda n: f"KH-CODE-{n:03}")
 
 
+class TenantJoinCodeRedemptionFactory(DjangoModelFactory):
+    class Meta:
+        model = TenantJoinCodeRedemption
+
+    join_code = factory.SubFactory(TenantJoinCodeFactory)
+    membership = factory.SubFactory(TenantMembershipFactory, tenant=factory.SelfAttribute("..join_code.tenant"))
+    user = factory.SelfAttribute("membership.user")
+
+
 class GroupFactory(DjangoModelFactory):
     class Meta:
         model = Group
@@ -110,7 +120,7 @@ class GroupMembershipFactory(DjangoModelFactory):
         tenant, user = kwargs["group"].tenant, kwargs["user"]
         if not TenantMembership.objects.filter(tenant=tenant, user=user).exists():
             TenantMembershipFactory(tenant=tenant, user=user)
-        return super()._create(model_class, *args, **kwargs)
+        return super()._create(model_class, *args, tenant_id=tenant.pk, **kwargs)
 
 
 class SessionFactory(DjangoModelFactory):

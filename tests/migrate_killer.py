@@ -7,12 +7,15 @@ Used by test_migrate_killed.py. Django is loaded once; each run is a fork of thi
 Prints, as JSON, the statements of migrations before which a run was killed; with `watch` those that it would be.
 """
 
+import gc
 import json
 import os
 import re
 import signal
 import sys
+from collections import Counter
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import django
 
@@ -22,20 +25,15 @@ def main(*arguments: str) -> int:
     django.setup()
     load()
     if arguments[0] == "watch":
-        print(json.dumps(_run_and_kill([*arguments[1:]], None)[1]))  # noqa: T201
+        print(json.dumps([place.sql for place in _run([*arguments[1:]])[1] if place.migration]))  # noqa: T201
         return 0
-    killed, kill_at, done_before, first = [], 1, _applied(), True
+    killed: Counter[Place] = Counter()
     while True:
-        ended, statements = _run_and_kill([*arguments], kill_at, first)
+        ended, statements = _run([*arguments], killed)
         if ended:
             break
-        killed += statements[-1:]
-        done = _applied()
-        # From the start again with the first statement of a migration, and with the next one's.
-        kill_at = 1 if done != done_before or (first and statements) else kill_at + 1
-        first = first and not statements
-        done_before = done
-    print(json.dumps(killed))  # noqa: T201
+        killed[statements[-1]] += 1
+    print(json.dumps([place.sql for place in killed.elements() if place.migration]))  # noqa: T201
     return 0
 
 
@@ -48,21 +46,33 @@ def load() -> None:
 
     for migration in MigrationLoader(connection=None).graph.nodes.values():
         current_digest(migration)
+    # A fork that collects would copy the pages of all that is loaded.
+    gc.collect()
+    gc.freeze()
 
 
-def _run_and_kill(arguments: list[str], kill_at: int | None, first: bool = False) -> tuple[bool, list[str]]:
-    """Fork a run that kills itself before its statement number `kill_at`; whether it came to its end, and what it ran.
+class Place(NamedTuple):
+    """A statement of a migration ("" between them), told from others of the same text by the one before it."""
 
-    Counted are the statements of migrations and those after the last one; in the `first` runs those before, too.
+    migration: str
+    before: str
+    sql: str
+
+
+def _run(arguments: list[str], killed: Counter[Place] | None = None) -> tuple[bool, list[Place]]:
+    """Fork a run; whether it came to its end, and what it ran.
+
+    With `killed` it kills itself at the first place where no run was killed yet: the first time that a run comes there,
+    the second time, and so on. So what a rerun leaves out, since it is done, hides nothing.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
-        os._exit(_child(arguments, kill_at, first, writing))
+        os._exit(_child(arguments, killed, writing))
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        statements = [json.loads(line) for line in pipe]
+        statements = [Place(*json.loads(line)) for line in pipe]
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         assert os.WTERMSIG(status) == signal.SIGKILL
@@ -71,46 +81,44 @@ def _run_and_kill(arguments: list[str], kill_at: int | None, first: bool = False
     return True, statements
 
 
-def _child(arguments: list[str], kill_at: int | None, first: bool, pipe: int) -> int:
+def _child(arguments: list[str], killed: Counter[Place] | None, pipe: int) -> int:
     from django.core.management import call_command
     from django.db import connection
 
     from keyhub.management.commands import migrate
 
-    count, counting, in_migration = 0, first, False
+    seen: Counter[Place] = Counter()
+    where = before = ""
 
     class Executor(migrate.SafeMigrationExecutor):
         def migrate(self, *args, **kwargs):
-            nonlocal counting
             connection.execute_wrappers.append(count_and_kill)
-            state = super().migrate(*args, **kwargs)
-            counting = True
-            return state
+            return super().migrate(*args, **kwargs)
 
-        def apply_migration(self, *args, **kwargs):
-            with migration():
-                return super().apply_migration(*args, **kwargs)
+        def apply_migration(self, state, migration, *args, **kwargs):
+            with inside(migration):
+                return super().apply_migration(state, migration, *args, **kwargs)
 
-        def unapply_migration(self, *args, **kwargs):
-            with migration():
-                return super().unapply_migration(*args, **kwargs)
+        def unapply_migration(self, state, migration, *args, **kwargs):
+            with inside(migration):
+                return super().unapply_migration(state, migration, *args, **kwargs)
 
     @contextmanager
-    def migration():
-        nonlocal counting, in_migration
-        counting = in_migration = True
+    def inside(migration):
+        nonlocal where
+        where = str(migration)
         yield
-        in_migration = False
+        where = ""
 
     def count_and_kill(execute, sql, params, many, context):
-        nonlocal count
-        if counting:
-            count += 1
-            if in_migration:
-                # Savepoints are numbered anew in each run.
-                os.write(pipe, json.dumps(re.sub(r'"s\d+_x\d+"', "s", str(sql))).encode() + b"\n")
-            if count == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+        nonlocal before
+        # Savepoints are numbered anew in each run.
+        place = Place(where, before if where else "", re.sub(r'"s\d+_x\d+"', "s", str(sql)))
+        before = place.sql
+        seen[place] += 1
+        os.write(pipe, json.dumps(place).encode() + b"\n")
+        if killed is not None and seen[place] > killed[place]:
+            os.kill(os.getpid(), signal.SIGKILL)
         return execute(sql, params, many, context)
 
     migrate.SafeMigrationExecutor = Executor
@@ -120,27 +128,6 @@ def _child(arguments: list[str], kill_at: int | None, first: bool, pipe: int) ->
     else:
         call_command("migrate", verbosity=0, yes=True, to=None if direction == "up" else "zero")
     return 0
-
-
-def _applied() -> int:
-    """How many migrations are recorded, asked in a process of its own: this one must have no connection."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        from django.db import connection
-
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT to_regclass('django_migrations') IS NOT NULL")
-            if cursor.fetchone()[0]:
-                cursor.execute("SELECT count(*) FROM django_migrations")
-                os.write(writing, str(cursor.fetchone()[0]).encode())
-            else:
-                os.write(writing, b"0")
-        os._exit(0)
-    os.waitpid(child, 0)
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        return int(pipe.read())
 
 
 if __name__ == "__main__":

@@ -659,8 +659,14 @@ VIOLATIONS = [
         "WITH bob AS (INSERT INTO users (email) VALUES ('bob@example.com') RETURNING id) SELECT FROM bob; "
         "UPDATE group_memberships SET user_id = users.id FROM users WHERE email = 'bob@example.com'",
     ),
-    ("tenant_memberships_tenant_id_fkey", "UPDATE tenant_memberships SET tenant_id = gen_random_uuid()"),
-    ("tenant_memberships_user_id_fkey", "UPDATE tenant_memberships SET user_id = gen_random_uuid()"),
+    (
+        "tenant_memberships_tenant_id_fkey",
+        "INSERT INTO tenant_memberships (tenant_id, user_id) VALUES (gen_random_uuid(), {users})",
+    ),
+    (
+        "tenant_memberships_user_id_fkey",
+        "INSERT INTO tenant_memberships (tenant_id, user_id) VALUES ({tenants}, gen_random_uuid())",
+    ),
     (
         "idx_sessions_session_id",
         f"INSERT INTO sessions (session_id, user_id, expires_at) VALUES ('{DIGESTS[0]}', {{users}}, '2099-01-01+00')",

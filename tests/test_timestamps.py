@@ -34,7 +34,7 @@ def test_every_time_is_read(text, expected):
 @pytest.mark.parametrize("moment", ["infinity", "-infinity"])
 @pytest.mark.parametrize(
     ("row_factory", "column"),
-    [(AuditLogFactory, "created_at"), (SessionFactory, "expires_at"), (TenantJoinCodeFactory, "expires_at")],
+    [(AuditLogFactory, "created_at"), (SessionFactory, "last_accessed_at"), (TenantJoinCodeFactory, "expires_at")],
 )
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_one_row_out_of_all_time_does_not_close_the_list(client, row_factory, column, moment, language):
@@ -43,6 +43,7 @@ def test_one_row_out_of_all_time_does_not_close_the_list(client, row_factory, co
     row = row_factory()
     options = row._meta
     with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {options.db_table} DISABLE TRIGGER USER")  # audit_logs is append-only
         cursor.execute(f"UPDATE {options.db_table} SET {column} = %s WHERE id = %s", [moment, row.pk])
     for page, arguments in (("changelist", []), ("change", [row.pk])):
         address = reverse(f"admin:{options.app_label}_{options.model_name}_{page}", args=arguments)

@@ -198,7 +198,8 @@ LEFT JOIN pg_constraint AS of_constraint
 UNION ALL
 SELECT 'trigger', relation.name, quote_ident(tgname), json_build_object(
     'definition', regexp_replace(pg_get_triggerdef(pg_trigger.oid, true), '^CREATE (CONSTRAINT )?TRIGGER \S+ ', '\1'),
-    'enabled', CASE tgenabled WHEN 'D' THEN 'no' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END)
+    'enabled', CASE tgenabled WHEN 'D' THEN 'no' WHEN 'R' THEN 'replica' WHEN 'A' THEN 'always' END,
+    'partition of', (SELECT quote_ident(tgname) FROM pg_trigger AS above WHERE above.oid = pg_trigger.tgparentid))
 FROM pg_trigger JOIN relation ON relation.oid = tgrelid
 WHERE NOT tgisinternal
   AND NOT (tgparentid <> 0 AND tgenabled = (SELECT tgenabled FROM pg_trigger AS above

@@ -54,6 +54,12 @@ def compare(file: Objects, live: Catalogue) -> Drift:
             column = expected.get(("column", parent, item.name))
             if column is not None:
                 expected[item.key] = CatalogueObject("column", item.table, item.name, column.facts)
+        if item.kind == "trigger" and (above := item.facts.get("partition of")):
+            trigger = expected.get(("trigger", _parent(expected, item.table), above))
+            if trigger is not None:
+                facts = {name: value for name, value in item.facts.items() if name != "enabled"}
+                facts |= {name: value for name, value in trigger.facts.items() if name == "enabled"}
+                expected[item.key] = CatalogueObject("trigger", item.table, item.name, facts)
     live, renamed = _renamed_back(expected, live)
     found = live.objects
     differences = [

@@ -8,6 +8,7 @@ from django.urls import reverse
 from accounts.models import Operator, User, UserIdentity
 from auth_sessions.models import Session
 from tests.factories import (
+    GroupFactory,
     GroupMembershipFactory,
     OperatorFactory,
     OrganizationDomainFactory,
@@ -230,7 +231,7 @@ def test_short_texts_have_one_line(admin):
 def test_two_users_do_not_share_an_email(admin):
     UserFactory(email="alice@example.com")
     response = admin.post(url("accounts_user_add"), {"email": "alice@example.com", **NO_IDENTITIES})
-    assert response.context["adminform"].form.errors == {"email": ["User with this Email already exists."]}
+    assert response.context["adminform"].form.errors == {"__all__": ["There is already a user with this e-mail."]}
 
 
 def test_an_outside_identity_belongs_to_one_user(admin):
@@ -280,8 +281,9 @@ def test_the_list_of_identities_takes_four_queries(admin, django_assert_num_quer
 
 def has_one_of_each(user: User) -> None:
     UserIdentityFactory(user=user)
-    SessionFactory(user=user, active_membership=TenantMembershipFactory(user=user))
-    GroupMembershipFactory(user=user)
+    membership = TenantMembershipFactory(user=user)
+    SessionFactory(user=user, active_membership=membership)
+    GroupMembershipFactory(user=user, group=GroupFactory(tenant=membership.tenant))
     TenantJoinCodeFactory(created_by=user)
 
 

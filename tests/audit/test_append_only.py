@@ -73,17 +73,17 @@ def test_the_owner_takes_a_whole_month_away(client, month):
 def test_dbhealth_tells_of_a_table_without_its_triggers(manage, migrated_database, client, month):
     client.execute("DROP TRIGGER refuse_audit_logs_truncate ON audit_logs_default")
     client.execute(f"ALTER TABLE {month.partition} DISABLE TRIGGER refuse_audit_logs_change")
-    result = manage("dbhealth", "--only", "audit.H006", database=migrated_database)
+    result = manage("dbhealth", "--only", "keyhub.H010", database=migrated_database)
     assert (result.returncode, result.stdout.splitlines()) == (
         1,
         [
-            f"CRITICAL audit.H006 {month.partition}: its rows are not protected: the trigger refuse_audit_logs_change "
-            "is disabled",
+            "CRITICAL keyhub.H010 audit_logs_default.refuse_audit_logs_truncate: the trigger does not exist, although "
+            "an applied migration makes it",
+            "    CREATE OR REPLACE TRIGGER refuse_audit_logs_truncate BEFORE TRUNCATE ON audit_logs_default "
+            "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();",
+            f"CRITICAL keyhub.H010 {month.partition}.refuse_audit_logs_change: the trigger is disabled: it does "
+            "nothing",
             f"    ALTER TABLE {month.partition} ENABLE TRIGGER refuse_audit_logs_change;",
-            "CRITICAL audit.H006 audit_logs_default: its rows are not protected: the trigger "
-            "refuse_audit_logs_truncate is missing",
-            "    CREATE TRIGGER refuse_audit_logs_truncate BEFORE TRUNCATE ON audit_logs_default FOR EACH STATEMENT "
-            "EXECUTE FUNCTION refuse_audit_change();",
             "default: 2 critical",
         ],
     )

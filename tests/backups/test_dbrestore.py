@@ -72,7 +72,7 @@ def test_the_same_catalogue_rows_login_and_months(database, copy, url, connected
         with connection.cursor() as cursor:
             cursor.execute("SELECT DISTINCT tableoid::regclass::text FROM audit_logs")
             assert [name.startswith("audit_logs_2") for (name,) in cursor.fetchall()] == [True]
-            cursor.execute("SELECT name FROM users WHERE email = E'\\\\.'")
+            cursor.execute("SELECT name FROM users WHERE email = E'\\\\.@example.com'")
             assert cursor.fetchone() == ("\\.\n\\.\n",)
             cursor.execute("SELECT count(*) FROM pg_stats WHERE tablename = 'users'")
             assert cursor.fetchone()[0] > 0

@@ -191,7 +191,7 @@ def _function(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[M
         yield Mutation(name, f"{alter} {option}")
     yield Mutation(name, f"ALTER FUNCTION {name} OWNER TO {STRANGER}")
     yield Mutation(f"function {name} to PUBLIC", f"{OWNER}REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
-    body = item.facts["definition"].replace("RETURN NEW;", "RETURN OLD;")
+    body = item.facts["definition"].replace("$function$", "$function$/* changed */", 1)
     yield Mutation(name, OWNER + body)
 
 

@@ -12,16 +12,17 @@ from keyhub.lintmigrations.offline import editor_for
 from keyhub.sql_text import normalized, statements
 
 
-@pytest.mark.django_db
-def test_the_projects_migrations():
+def test_the_projects_migrations(connected_to, migrated_database):
     """What sqlmigrate writes, with the names of the server's constraints and its way to quote."""
-    loader = MigrationLoader(connection, replace_migrations=False)
+    with connected_to(migrated_database):
+        loader = MigrationLoader(connection, replace_migrations=False)
     steps = {step.name: step for step in project_steps()}
     for (app_label, name), migration in loader.graph.nodes.items():
         step = steps.get(f"{app_label}.{name}")
         if step is None or step.python:
             continue
-        asked = MigrationExecutor(connection).loader.collect_sql([(migration, False)])
+        with connected_to(migrated_database):
+            asked = MigrationExecutor(connection).loader.collect_sql([(migration, False)])
         text = "\n".join(line for line in asked if not line.startswith("--") and line not in ("BEGIN;", "COMMIT;"))
         assert sorted(normalized(statement.text) for statement in step.up) == sorted(
             normalized(statement) for statement in statements(text)

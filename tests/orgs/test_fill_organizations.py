@@ -29,7 +29,7 @@ def test_every_organization_that_anything_speaks_of(manage, empty_database, clie
     )
     client.execute(
         "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
-        "VALUES ('s', 'ORG-CONSOLE', '2099-01-01+00')"
+        "VALUES (repeat('0', 64), 'ORG-CONSOLE', '2099-01-01+00')"
     )
     client.execute(
         "INSERT INTO audit_logs (organization_id, action, resource_type) "

@@ -17,9 +17,13 @@ def table(difference: Difference, drift: Drift) -> list[str]:
 
 
 def create_table(table: CatalogueObject, drift: Drift) -> list[str]:
-    if parent := table.facts.get("partition of"):
-        return [f"CREATE TABLE {table.name} PARTITION OF {parent} {table.facts['bound']};"]
     children = [item for item in drift.expected.values() if item.table == table.name]
+    if parent := table.facts.get("partition of"):
+        own = [item for item in children if item.kind == "trigger"]
+        return [
+            f"CREATE TABLE {table.name} PARTITION OF {parent} {table.facts['bound']};",
+            *(statement for item in own for statement in triggers.trigger(Difference(item, None), drift)),
+        ]
     body = ",\n    ".join(columns.definition(item) for item in children if item.kind == "column")
     key = f" PARTITION BY {table.facts['partition key']}" if "partition key" in table.facts else ""
     statements = [
