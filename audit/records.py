@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,19 +9,17 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.db import models
 
+from keyhub.client_input import first_address, storable_text
+
 if TYPE_CHECKING:
     from audit.models import AuditLog
 
-LABEL_CHARACTERS = 1_000
-USER_AGENT_CHARACTERS = 1_000
-ADDRESSES_CHARACTERS = 2_000
 DETAILS_DEPTH = 8
 DETAILS_ITEMS = 1_000  # of all levels together
 DETAILS_TEXT_CHARACTERS = 2_000
 DETAILS_CHARACTERS = 60_000  # of all texts together
 LARGEST_INTEGER = 10**30
 CUT = "…"
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 class AuditLogQuerySet(models.QuerySet):
@@ -48,49 +45,23 @@ class AuditLogQuerySet(models.QuerySet):
         to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS 16.2.1, 16.3.
         """
         return self.create(
-            organization_id=storable_text(organization_id, LABEL_CHARACTERS),
+            organization_id=storable_text(organization_id),
             tenant_id=getattr(tenant, "pk", None),
-            tenant_label=storable_text(tenant, LABEL_CHARACTERS),
+            tenant_label=storable_text(tenant),
             user_id=getattr(user, "pk", None),
-            actor_label=storable_text(user, LABEL_CHARACTERS),
-            action=storable_text(action, LABEL_CHARACTERS),
-            resource_type=storable_text(resource_type, LABEL_CHARACTERS),
-            resource_id=storable_text(resource_id, LABEL_CHARACTERS),
+            actor_label=storable_text(user),
+            action=storable_text(action),
+            resource_type=storable_text(resource_type),
+            resource_id=storable_text(resource_id),
             outcome=outcome,
             details=None if details is None else storable_json(details),
             ip_address=first_address(ip_address),
-            user_agent=storable_text(user_agent, USER_AGENT_CHARACTERS),
-            request_id=storable_text(request_id, LABEL_CHARACTERS),
+            user_agent=storable_text(user_agent),
+            request_id=storable_text(request_id),
         )
 
     async def arecord(self, *args, **kwargs):
         return await sync_to_async(self.record)(*args, **kwargs)
-
-
-def storable_text(value: object, longest: int) -> str | None:
-    """Cut to `longest` characters; what PostgreSQL cannot hold (NUL, lone surrogates) becomes U+FFFD. None stays."""
-    if value is None:
-        return None
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
-    return "".join(REPLACEMENT if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text[:longest])
-
-
-def first_address(value: object) -> str | None:
-    """The first valid address of a list such as X-Forwarded-For holds, with or without its port; None without one.
-
-    Only what a trusted proxy has put first may be believed: that is the caller's to know.
-    """
-    for candidate in str(value or "")[:ADDRESSES_CHARACTERS].split(","):
-        address = candidate.strip()
-        if address.startswith("["):  # [::1]:443
-            address = address[1:].partition("]")[0]
-        elif address.count(":") == 1:  # 192.0.2.1:443
-            address = address.partition(":")[0]
-        try:
-            return str(ipaddress.ip_address(address.partition("%")[0]))  # inet has no zones
-        except ValueError:
-            continue
-    return None
 
 
 def storable_json(value: object) -> object:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.db import models, router
 
-from auth_sessions.clients import storable_text
 from auth_sessions.tokens import digest, new_token
+from keyhub.client_input import storable_text
 
 if TYPE_CHECKING:
     from auth_sessions.models import OAuthState

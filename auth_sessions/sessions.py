@@ -17,8 +17,8 @@ from django.db.models import Exists, ExpressionWrapper, OuterRef, Q, Subquery
 from django.db.models.functions import Coalesce, Now
 
 from accounts.models import User
-from auth_sessions.clients import first_address, storable_text
 from auth_sessions.tokens import digest, new_token
+from keyhub.client_input import first_address, storable_text
 from tenancy.models import Tenant, TenantMembership
 
 if TYPE_CHECKING:

@@ -24,8 +24,15 @@ MAY_IMPORT = {
     "orgs": {"tenancy"},
     "keyhub": set(),
 }
-# What keyhub offers to every app: words for models, migrations and admins, and where an app registers what it knows.
-OFFERED_BY_KEYHUB = {"keyhub.admin", "keyhub.dbhealth", "keyhub.foreign_keys", "keyhub.migration_operations"}
+# What keyhub offers to every app: words for models, migrations and admins, what clients send, and where an app
+# registers what it knows.
+OFFERED_BY_KEYHUB = {
+    "keyhub.admin",
+    "keyhub.client_input",
+    "keyhub.dbhealth",
+    "keyhub.foreign_keys",
+    "keyhub.migration_operations",
+}
 # A command of Django's, and the command of KeyHub's that it is a part of: one module, test and page serve both.
 PART_OF = {"makemigrations": "dbversion"}
 NAMES_THAT_SAY_NOTHING = {"common", "helpers", "utils"}

@@ -2,24 +2,25 @@
 
 import ipaddress
 
-USER_AGENT_CHARACTERS = 1_000
+LONGEST_TEXT_CHARACTERS = 1_000
 ADDRESSES_CHARACTERS = 2_000
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-def storable_text(text: object, longest: int = USER_AGENT_CHARACTERS) -> str | None:
+def storable_text(value: object, longest: int = LONGEST_TEXT_CHARACTERS) -> str | None:
     """Cut to `longest` characters; what PostgreSQL cannot hold (NUL, lone surrogates) becomes U+FFFD. None stays."""
-    if text is None:
+    if value is None:
         return None
-    cut = str(text)[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return "".join("\N{REPLACEMENT CHARACTER}" if "\ud800" <= letter <= "\udfff" else letter for letter in cut)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    return "".join(REPLACEMENT if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in text[:longest])
 
 
-def first_address(text: object) -> str | None:
+def first_address(value: object) -> str | None:
     """The first valid address of a list such as X-Forwarded-For holds, with or without its port; None without one.
 
     Only what a trusted proxy has put first may be believed: that is the caller's to know.
     """
-    for candidate in str(text or "")[:ADDRESSES_CHARACTERS].split(","):
+    for candidate in str(value or "")[:ADDRESSES_CHARACTERS].split(","):
         address = candidate.strip()
         if address.startswith("["):  # [::1]:443
             address = address[1:].partition("]")[0]
