@@ -142,3 +142,21 @@ def test_hashing_goes_on_where_a_killed_run_has_ended(old, migrate):
     assert migrate() == ""
     wanted = sorted(hashlib.sha256(f"raw {number}".encode()).hexdigest() for number in range(3))
     assert old.execute("SELECT session_id FROM sessions ORDER BY 1").fetchall() == [(digest,) for digest in wanted]
+
+
+def test_a_service_of_before_writes_on_until_the_rows_are_turned_over(old, migrate):
+    session(old, "from before")
+    assert migrate("auth_sessions", "0012") == ""
+    old.execute("UPDATE sessions SET last_accessed_at = statement_timestamp()")
+    session(old, "meanwhile")
+    old.execute("INSERT INTO oauth_states (state, code_verifier, nonce) VALUES ('meanwhile', 'v', 'n')")
+    old.execute(
+        "INSERT INTO console_sessions (session_id, organization_id, expires_at) "
+        "VALUES ('meanwhile', 'ORG-DEFAULT-001', '2099-01-01+00')"
+    )
+    hashed = {hashlib.sha256(token).hexdigest() for token in (b"from before", b"meanwhile")}
+    assert {digest for (digest,) in old.execute("SELECT session_id FROM sessions")} == hashed
+    assert migrate() == ""
+    assert {digest for (digest,) in old.execute("SELECT session_id FROM sessions")} == hashed
+    with pytest.raises(psycopg.errors.CheckViolation):
+        session(old, "afterwards")

@@ -7,7 +7,7 @@ LOCAL_PATH = r"^/([^/\\\u0001-\u001f\u007f-\u009f][^\\\u0001-\u001f\u007f-\u009f
 
 
 class Migration(migrations.Migration):
-    dependencies = [("auth_sessions", "0015_oauth_states_binding")]
+    dependencies = [("auth_sessions", "0016_oauth_states_binding")]
     operations = [
         RefuseRows(
             "oauth_states",
@@ -16,7 +16,7 @@ class Migration(migrations.Migration):
             columns="id, created_at, redirect_uri",
         ),
         RunSQLFile(
-            "0016_oauth_states_rules_not_valid",
+            "0017_oauth_states_rules_not_valid",
             state_operations=[
                 migrations.AddConstraint(
                     "oauthstate",
