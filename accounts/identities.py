@@ -7,7 +7,9 @@ issuer. What claims mean: OpenID Connect Core 1.0, sections 2 and 5.1.
 """
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, connections, models, router, transaction
+from django.db import IntegrityError, connections, models, router
+
+from keyhub.statements import one_statement
 
 CHECK_VIOLATION = "23514"
 FOREIGN_KEY_VIOLATION = "23503"
@@ -209,7 +211,7 @@ class UserIdentityQuerySet(models.QuerySet):
     def _row(self, statement: str, parameters: dict) -> tuple:
         using = self._writer()
         try:
-            with transaction.atomic(using=using), connections[using].cursor() as cursor:
+            with one_statement(using), connections[using].cursor() as cursor:
                 cursor.execute(statement, parameters)
                 return cursor.fetchone()
         except IntegrityError as error:

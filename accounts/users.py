@@ -1,9 +1,11 @@
 """What is done to users: looked up, disabled, enabled, made unrecognizable. Each in one statement."""
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models, router, transaction
+from django.db import IntegrityError, models, router
 from django.db.models import F, TextField, Value
 from django.db.models.functions import Cast, Coalesce, Concat, Lower, Now
+
+from keyhub.statements import one_statement
 
 CHECK_VIOLATION = "23514"
 
@@ -73,7 +75,7 @@ class UserQuerySet(models.QuerySet):
     def _change(self, **values) -> int:
         using = self._db or router.db_for_write(self.model)
         try:
-            with transaction.atomic(using=using):
+            with one_statement(using):
                 return self.using(using).update(**values)
         except IntegrityError as error:
             if error.__cause__.sqlstate != CHECK_VIOLATION:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import IntegrityError, models, router, transaction
+from django.db import IntegrityError, models, router
 from django.db.models.functions import Now
 
 from auth_sessions.tokens import digest, new_token
+from keyhub.statements import one_statement
 
 if TYPE_CHECKING:
     from auth_sessions.models import ConsoleSession
@@ -54,7 +55,7 @@ class ConsoleSessionQuerySet(models.QuerySet):
         ends = Now() + (settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime)
         database = self._db or router.db_for_write(self.model, **self._hints)
         try:
-            with transaction.atomic(using=database):
+            with one_statement(database):
                 row = self.using(database).create(
                     session_id=digest(token), organization_id=organization_id, expires_at=ends
                 )

@@ -1,4 +1,4 @@
-"""Operations of services, beside the ORM's natural code and beside the bare statement by pgbench.
+"""Operations of services, beside the ORM's natural code, and the bare statement by the driver and by pgbench.
 
     .venv/bin/python -m benchmarks.operations [seconds] [rounds]
 
@@ -29,7 +29,7 @@ MEMBERSHIPS = 200_000
 ROWS_OF_RUN = 25_000  # more than one client needs in one run
 CODE = "KH-BENCH-MARK0-00000"
 PROVIDER = "https://accounts.example.com"
-CONTENDERS = ["KeyHub", "ORM", "bare"]
+CONTENDERS = ["KeyHub", "ORM", "driver", "pgbench"]
 
 # Ids and secrets follow from numbers, so that each client finds its own without asking.
 LOAD = f"""
@@ -65,7 +65,8 @@ import django
 django.setup()
 from benchmarks import operations
 from django.db import connection
-function, seconds, number = getattr(operations, sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+function = getattr(operations, sys.argv[1], operations.by_the_driver(sys.argv[2]))
+seconds, number = float(sys.argv[3]), int(sys.argv[4])
 connection.ensure_connection()
 print("ready", flush=True)
 sys.stdin.readline()
@@ -83,6 +84,19 @@ def user_of(number: int):
     from accounts.models import User
 
     return User(id=uuid.UUID(int=number))
+
+
+def by_the_driver(statement: str) -> Callable[[int], object]:
+    from django.db import connection
+
+    statement = statement.replace("%", "%%").replace(":n", "%(n)s")
+
+    def execute(number: int) -> object:
+        with connection.cursor() as cursor:
+            cursor.execute(statement, {"n": number})
+            return cursor.fetchone()
+
+    return execute
 
 
 def redeem_keyhub(number: int) -> None:
@@ -150,7 +164,9 @@ def authenticate_orm(number: int) -> None:
     from auth_sessions.models import Session
     from auth_sessions.tokens import digest
 
-    session = Session.objects.select_related("user").get(session_id=digest(f"session-{number}"))
+    session = Session.objects.select_related("user", "active_membership__tenant").get(
+        session_id=digest(f"session-{number}")
+    )
     assert not session.revoked
     assert session.expires_at > timezone.now()
     assert session.user.disabled_at is None
@@ -199,10 +215,10 @@ def compare(server: EmbeddedServer, script: Path, operation: str, statement: str
         name = CONTENDERS[run % len(CONTENDERS)]
         # No row is used twice: each client of each run has numbers of its own.
         first = run * CLIENTS * ROWS_OF_RUN
-        if name == "bare":
+        if name == "pgbench":
             done = run_pgbench(server, script, statement, seconds, first)
         else:
-            done = run_clients(f"{operation}_{name.lower()}", seconds, first)
+            done = run_clients(f"{operation}_{name.lower()}", statement, seconds, first)
         rates[name].append(done / seconds)
         print(".", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -210,16 +226,15 @@ def compare(server: EmbeddedServer, script: Path, operation: str, statement: str
     print(f"{operation}, {CLIENTS} clients:")
     for name, rate in medians.items():
         print(f"  {name:7} {rate:7.0f} per second")
-    ours = medians["KeyHub"]
-    print(f"  KeyHub: {ours / medians['ORM']:.2f} times the ORM, {ours / medians['bare']:.2f} of the bare statement")
+    print("  KeyHub is", ", ".join(f"{medians['KeyHub'] / medians[name]:.2f} of {name}" for name in CONTENDERS[1:]))
 
 
-def run_clients(function: str, seconds: float, first: int) -> int:
+def run_clients(function: str, statement: str, seconds: float, first: int) -> int:
     """How many operations eight clients did."""
     pipe = subprocess.PIPE
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", CLIENT, function, str(seconds), str(first + number * ROWS_OF_RUN)],
+            [sys.executable, "-c", CLIENT, function, statement, str(seconds), str(first + number * ROWS_OF_RUN)],
             cwd=REPOSITORY, text=True, stdin=pipe, stdout=pipe,
         )
         for number in range(CLIENTS)

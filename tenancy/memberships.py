@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 
-from tenancy.statements import StatementQuerySet
+from keyhub.statements import StatementQuerySet, one_statement
 
 # The trigger locks the admins who stay. Locked here beforehand, in one order, two who leave at once never deadlock.
 ADMINS = """
@@ -86,7 +86,7 @@ class TenantMembershipQuerySet(StatementQuerySet):
 def last_admin_refused(using: str) -> Iterator[None]:
     """Turn the refusal of tenants_keep_an_admin into LastAdminError; the caller's transaction stays usable."""
     try:
-        with transaction.atomic(using=using):
+        with one_statement(using):
             yield
     except IntegrityError as error:
         diagnostics = error.__cause__.diag

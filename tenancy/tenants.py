@@ -1,9 +1,9 @@
 """Operations on tenants."""
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, models
 
-from tenancy.statements import StatementQuerySet
+from keyhub.statements import StatementQuerySet, one_statement
 
 UNIQUE_VIOLATION = "23505"
 TRIES = 5
@@ -35,7 +35,7 @@ class TenantQuerySet(StatementQuerySet):
         for attempt in range(1, TRIES + 1):
             try:
                 # What another session has set meanwhile is in no snapshot yet: the next try sees it.
-                with transaction.atomic(using=self.db):
+                with one_statement(self.db):
                     self.statement(SET_DEFAULT, {"id": tenant.pk})
                 break
             except IntegrityError as error:

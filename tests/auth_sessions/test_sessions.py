@@ -47,10 +47,15 @@ def disable(user) -> None:
     type(user).objects.filter(pk=user.pk).update(disabled_at=Now())
 
 
-def refused(token: str) -> str:
-    with pytest.raises(InvalidSessionError) as refusal:
-        Session.objects.authenticate(token)
-    return str(refusal.value)
+def refused(token) -> str:
+    """What is told of a token that is not live, in the same words by each way in which it is looked for."""
+    told = set()
+    for sessions in (Session.objects.all(), Session.objects.select_related("user")):
+        with pytest.raises(InvalidSessionError) as error:
+            sessions.authenticate(token)
+        told.add(str(error.value))
+    (sentence,) = told
+    return sentence
 
 
 # Tokens
@@ -211,6 +216,13 @@ def test_user_and_membership_come_with_one_select(alice, django_assert_num_queri
     with django_assert_num_queries(1):
         session = Session.objects.select_related("user", "active_membership__tenant").authenticate(token)
         assert (session.user, session.active_membership.tenant) == (alice, membership.tenant)
+
+
+def test_it_looks_among_the_sessions_of_the_queryset_alone(alice, bob):
+    session, token = Session.objects.start(alice)
+    assert Session.objects.filter(user=alice).authenticate(token) == session
+    with pytest.raises(InvalidSessionError):
+        Session.objects.filter(user=bob).authenticate(token)
 
 
 def test_a_session_is_found_by_the_index_of_its_digest(alice):

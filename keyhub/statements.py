@@ -1,0 +1,26 @@
+"""Writing by one statement, whose WHERE is the rule and whose rows are the answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import connections, models, transaction
+
+
+@contextmanager
+def one_statement(using: str) -> Iterator[None]:
+    """Around one statement that may fail: a savepoint keeps the caller's transaction usable, where there is one.
+
+    Without one the statement is a transaction of its own, so that a row that many want is locked for no round trip.
+    """
+    if connections[using].in_atomic_block:
+        with transaction.atomic(using=using):
+            yield
+    else:
+        yield
+
+
+class StatementQuerySet(models.QuerySet):
+    def statement(self, sql: str, params: dict[str, object]) -> list[models.Model]:
+        """Run a statement that writes and returns rows of the model's table; return them as rows of the model."""
+        self._for_write = True  # which decides self.db
+        return list(self.raw(sql, params))
