@@ -6,7 +6,12 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
-from audit.records import AuditLogQuerySet
+from audit.pages import PagedQuerySet
+from audit.records import RecordingQuerySet
+
+
+class AuditLogQuerySet(PagedQuerySet, RecordingQuerySet):
+    """Recording (records.py), and reading page by page (pages.py)."""
 
 
 class AuditLog(models.Model):

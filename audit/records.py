@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.db import models
+from django.db import connections, models
+from psycopg import sql
 
 from keyhub.client_input import first_address, storable_text
+from keyhub.statements import one_statement
 
 if TYPE_CHECKING:
     from audit.models import AuditLog
@@ -22,7 +26,7 @@ LARGEST_INTEGER = 10**30
 CUT = "…"
 
 
-class AuditLogQuerySet(models.QuerySet):
+class RecordingQuerySet(models.QuerySet):
     def record(
         self,
         action: str,
@@ -45,23 +49,88 @@ class AuditLogQuerySet(models.QuerySet):
         to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS 16.2.1, 16.3.
         """
         return self.create(
-            organization_id=storable_text(organization_id),
-            tenant_id=getattr(tenant, "pk", None),
-            tenant_label=storable_text(tenant),
-            user_id=getattr(user, "pk", None),
-            actor_label=storable_text(user),
-            action=storable_text(action),
-            resource_type=storable_text(resource_type),
-            resource_id=storable_text(resource_id),
-            outcome=outcome,
-            details=None if details is None else storable_json(details),
-            ip_address=first_address(ip_address),
-            user_agent=storable_text(user_agent),
-            request_id=storable_text(request_id),
-        )
+            **storable_event(
+                action, resource_type, resource_id, organization_id=organization_id, tenant=tenant, user=user,
+                outcome=outcome, details=details, ip_address=ip_address, user_agent=user_agent, request_id=request_id,
+            )
+        )  # fmt: skip
+
+    def ingest(self, events: Iterable[Mapping[str, object]]) -> int:
+        """Add many events by one COPY, all of them or none; return how many.
+
+        Each is a mapping of the arguments of record(), and `created_at`, an aware datetime, where it happened before.
+        Raises EventError where an event is none, and IntegrityError as record() does.
+        """
+        self._for_write = True
+        connection = connections[self.db]
+        names = [field.attname for field in self.model._meta.concrete_fields if field.attname != "id"]
+        statement = sql.SQL("COPY audit_logs ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
+        number = 0
+        with one_statement(self.db), connection.cursor() as cursor:
+            cursor.execute("SELECT statement_timestamp()")
+            (now,) = cursor.fetchone()
+            with connection.wrap_database_errors, cursor.copy(statement) as copy:
+                for number, event in enumerate(events, 1):
+                    row = _row(number, event, now)
+                    copy.write_row([row[name] for name in names])
+        return number
 
     async def arecord(self, *args, **kwargs):
         return await sync_to_async(self.record)(*args, **kwargs)
+
+    async def aingest(self, events: Iterable[Mapping[str, object]]) -> int:
+        return await sync_to_async(self.ingest)(events)
+
+
+class EventError(ValueError):
+    """An event cannot be recorded; the text is one sentence that says which one and why."""
+
+
+def storable_event(
+    action: str,
+    resource_type: str,
+    resource_id: object = None,
+    *,
+    organization_id: str,
+    tenant: object = None,
+    user: object = None,
+    outcome: str = "success",
+    details: Mapping | None = None,
+    ip_address: object = None,
+    user_agent: object = None,
+    request_id: object = None,
+) -> dict[str, object]:
+    """The columns of an event, fit to be stored, from the arguments of RecordingQuerySet.record()."""
+    return {
+        "organization_id": storable_text(organization_id),
+        "tenant_id": getattr(tenant, "pk", None),
+        "tenant_label": storable_text(tenant),
+        "user_id": getattr(user, "pk", None),
+        "actor_label": storable_text(user),
+        "action": storable_text(action),
+        "resource_type": storable_text(resource_type),
+        "resource_id": storable_text(resource_id),
+        "outcome": outcome,
+        "details": None if details is None else storable_json(details),
+        "ip_address": first_address(ip_address),
+        "user_agent": storable_text(user_agent),
+        "request_id": storable_text(request_id),
+    }
+
+
+def _row(number: int, event: Mapping[str, object], now: datetime) -> dict[str, object]:
+    """The columns of an event that is ingested as the `number`th."""
+    arguments = dict(event)
+    created_at = arguments.pop("created_at", None) or now
+    if not isinstance(created_at, datetime) or created_at.tzinfo is None:
+        raise EventError(f"Event {number}: created_at is no aware datetime but {created_at!r}. Nothing was added.")
+    try:
+        row = storable_event(**arguments)
+    except TypeError as error:
+        reason = str(error).partition("() ")[2]
+        raise EventError(f"Event {number}: {reason}. Give what record() takes. Nothing was added.") from error
+    details = row["details"]
+    return row | {"created_at": created_at, "details": details if details is None else json.dumps(details)}
 
 
 def storable_json(value: object) -> object:

@@ -4,9 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 from asgiref.sync import async_to_sync
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from audit.models import AuditLog
+from audit.records import EventError
 from tests.factories import TenantFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -111,3 +112,74 @@ def test_the_asynchronous_twin():
         return await AuditLog.objects.arecord("user.login", "session", organization_id="o")
 
     assert async_to_sync(record)().pk
+
+
+# Many at once
+
+
+EVENT = {"action": "user.login", "resource_type": "session", "organization_id": "ORG-DEFAULT-001"}
+
+
+def columns(row: AuditLog) -> dict:
+    return {field.attname: getattr(row, field.attname) for field in row._meta.concrete_fields}
+
+
+def test_what_is_ingested_is_what_would_have_been_recorded():
+    alice, research = UserFactory(email="alice@example.com"), TenantFactory(name="Research")
+    events = [
+        EVENT,
+        EVENT | {
+            "resource_id": 7, "tenant": research, "user": alice, "outcome": "denied", "request_id": "r\t\\N",
+            "details": {"a\0": ["\\", "\n", None, {"é": 1.5}]}, "ip_address": "203.0.113.7, 10.0.0.1",
+            "user_agent": "\\N\0" * 2_000,
+        },
+        EVENT | {"details": {}, "user_agent": "", "resource_id": "\\."},
+    ]  # fmt: skip
+    assert AuditLog.objects.ingest(events) == 3
+    ingested = [columns(row) for row in AuditLog.objects.order_by("resource_id")]
+    for event in events:
+        AuditLog.objects.record(**event)
+    others = AuditLog.objects.exclude(pk__in=[row["id"] for row in ingested]).order_by("resource_id")
+    generated = {"id", "created_at"}
+    for row, recorded_row in zip(ingested, map(columns, others), strict=True):
+        assert {k: v for k, v in row.items() if k not in generated} == {
+            k: v for k, v in recorded_row.items() if k not in generated
+        }
+
+
+def test_an_event_of_before_lies_in_its_month():
+    before = datetime(2020, 5, 1, 12, tzinfo=UTC)
+    assert AuditLog.objects.ingest([EVENT | {"created_at": before}, EVENT]) == 2
+    assert AuditLog.objects.order_by("created_at").first().created_at == before
+
+
+def test_nothing_is_ingested():
+    assert AuditLog.objects.ingest([]) == 0
+
+
+@pytest.mark.parametrize(
+    ("event", "sentence"),
+    [
+        (
+            {"action": "a"},
+            "Event 2: missing 1 required positional argument: 'resource_type'. Give what record() takes.",
+        ),
+        (EVENT | {"ip": 1}, "Event 2: got an unexpected keyword argument 'ip'. Give what record() takes."),
+        (
+            EVENT | {"created_at": datetime(2026, 1, 1)},
+            "Event 2: created_at is no aware datetime but datetime.datetime(2026, 1, 1, 0, 0).",
+        ),
+        (EVENT | {"created_at": "now"}, "Event 2: created_at is no aware datetime but 'now'."),
+    ],
+)
+def test_all_or_none(event, sentence):
+    with pytest.raises(EventError) as refusal:
+        AuditLog.objects.ingest([EVENT, event, EVENT])
+    assert str(refusal.value) == f"{sentence} Nothing was added."
+    assert AuditLog.objects.count() == 0  # and the transaction goes on
+
+
+def test_a_rule_of_the_database_refuses_all():
+    with pytest.raises(IntegrityError):
+        AuditLog.objects.ingest([EVENT, EVENT | {"outcome": "perhaps"}])
+    assert AuditLog.objects.count() == 0
