@@ -21,6 +21,7 @@ LOCK_NOT_AVAILABLE = "55P03"
 DEFAULT_PARTITION = "audit_logs_default"
 CHANGE_TRIGGER = "refuse_audit_logs_change"  # of rows; partitions get it from the parent
 TRUNCATE_TRIGGER = "refuse_audit_logs_truncate"  # each partition needs its own
+INSERT_TRIGGER = "refuse_audit_logs_insert"  # of sealed months
 
 
 class PartitionError(Exception):
@@ -92,16 +93,17 @@ def wanted_months(connection: BaseDatabaseWrapper, ahead: int = MONTHS_AHEAD) ->
     return [this_month.plus(months) for months in range(ahead + 1)]
 
 
-def existing_months(connection: BaseDatabaseWrapper) -> set[Month]:
-    """The months that have a partition of their own, by its bounds, whatever its name is."""
+def existing_partitions(connection: BaseDatabaseWrapper) -> dict[Month, str]:
+    """The partitions that have the bounds of a month, whatever their names are."""
     with connection.cursor() as cursor:
         # Bounds are printed in the session's time zone, which Django sets to UTC.
         cursor.execute(
-            "SELECT pg_get_expr(relpartbound, pg_class.oid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
-            "WHERE inhparent = 'audit_logs'::regclass"
+            "SELECT pg_get_expr(relpartbound, pg_class.oid), relname "
+            "FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = 'audit_logs'::regclass"
         )
-        months = (Month.of_bounds(bounds) for (bounds,) in cursor.fetchall())
-        return {month for month in months if month is not None}
+        months = {Month.of_bounds(bounds): name for bounds, name in cursor.fetchall()}
+    months.pop(None, None)
+    return months
 
 
 def months_in_default(connection: BaseDatabaseWrapper) -> list[Month]:
@@ -127,10 +129,10 @@ def make_months(database: str, ahead: int = MONTHS_AHEAD) -> Result:
         if cursor.fetchone()[0]:
             raise PartitionError("the table audit_logs does not exist yet. Run manage.py migrate first.")
     result = Result()
-    with _only_run(connection):
+    with only_run(connection):
         wanted = wanted_months(connection, ahead)
         result.months_ahead_to = wanted[-1]
-        for month in sorted({*wanted, *months_in_default(connection)} - existing_months(connection)):
+        for month in sorted({*wanted, *months_in_default(connection)} - existing_partitions(connection).keys()):
             moved = _make_month_with_retries(connection, month)
             result.made.append(month)
             if moved:
@@ -218,7 +220,7 @@ def _is_append_only(cursor) -> bool:
 
 
 @contextlib.contextmanager
-def _only_run(connection: BaseDatabaseWrapper) -> Iterator[None]:
+def only_run(connection: BaseDatabaseWrapper) -> Iterator[None]:
     deadline = time.monotonic() + WAIT_FOR_OTHER_RUN_S
     with connection.cursor() as cursor:
         while True:

@@ -6,16 +6,21 @@ from itertools import pairwise
 
 from audit import auditpartitions
 from audit.auditpartitions import Month
-from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, register
+from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, made_at_run_time, register
 
 # One that is named after a month, and has other bounds, is told by keyhub.H013.
 NAMED_AFTER_A_MONTH = r"audit_logs_\d{4}_\d\d"
 LONGEST_LOST_MONTHS = 6  # who loses more in a row has noticed
 
 PARTITIONS = """
-    SELECT relname, pg_get_expr(relpartbound, 0)
+    SELECT relname, pg_get_expr(relpartbound, 0), {is_open_although_sealed}
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = to_regclass('audit_logs')
+"""
+IS_OPEN_ALTHOUGH_SEALED = f"""
+    EXISTS (SELECT FROM audit_seals WHERE relname = to_char(month, '"audit_logs_"YYYY_MM'))
+    AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = inhrelid AND tgname = '{auditpartitions.INSERT_TRIGGER}'
+                    AND tgenabled IN ('O', 'A'))
 """
 DEFAULT = """
     SELECT relname, pg_relation_size(pg_class.oid) > 0, has_table_privilege(pg_class.oid, 'SELECT')
@@ -28,10 +33,23 @@ IN_DEFAULT = """
 
 
 def months(examination: Examination) -> Iterator[Finding]:
-    """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months."""
-    partitions = dict(examination.rows(PARTITIONS))
+    """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months,
+    audit.H006 sealed months that let rows in.
+    """
+    has_seals = ("audit", "0006_audit_seals") in (examination.records or ())
+    is_open = IS_OPEN_ALTHOUGH_SEALED if has_seals else "false"
+    rows = examination.rows(PARTITIONS.format(is_open_although_sealed=is_open))
+    partitions = {name: bounds for name, bounds, _ in rows}
     if not partitions:
         return
+    for name, _, is_open_although_sealed in sorted(rows):
+        if is_open_although_sealed:
+            yield Finding(
+                "audit.H006", Severity.CRITICAL, name, "the month is sealed, and lets rows in",
+                f"CREATE OR REPLACE TRIGGER {auditpartitions.INSERT_TRIGGER} BEFORE INSERT ON {name} FOR EACH ROW "
+                f"EXECUTE FUNCTION refuse_audit_insert();\nALTER TABLE {name} ENABLE TRIGGER "
+                f"{auditpartitions.INSERT_TRIGGER};",
+            )  # fmt: skip
     existing, odd = set(), []
     for name, bounds in sorted(partitions.items()):
         month = Month.of_bounds(bounds)
@@ -115,5 +133,6 @@ def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:
 
 
 def register_checks() -> None:
-    register(months, ["audit.H001", "audit.H003", "audit.H005"], phases=[Phase.POST_MIGRATE])
+    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d\.{auditpartitions.INSERT_TRIGGER}")
+    register(months, ["audit.H001", "audit.H003", "audit.H005", "audit.H006"], phases=[Phase.POST_MIGRATE])
     register(rows_in_default, ["audit.H002", "audit.H004"], may_wait=True)

@@ -9,6 +9,8 @@ from django.db.models.functions import Now
 from audit.pages import PagedQuerySet
 from audit.records import RecordingQuerySet
 
+SHA_256 = "^[0-9a-f]{64}$"
+
 
 class AuditLogQuerySet(PagedQuerySet, RecordingQuerySet):
     """Recording (records.py), and reading page by page (pages.py)."""
@@ -65,3 +67,35 @@ class AuditLog(models.Model):
 
     def __str__(self) -> str:
         return f"{self.action} on {self.resource_type}"
+
+
+class AuditSeal(models.Model):
+    """What a month held when it was closed: seals.py. `previous` is the digest of the seal before, so that none can be
+    changed or taken away alone. Names have a digest of their own, which is made anew when a person's name is erased.
+    """
+
+    number = models.IntegerField(primary_key=True)
+    month = models.DateField()
+    rows = models.BigIntegerField()
+    digest = models.TextField(help_text="SHA-256 of the month's rows without the names.")
+    previous = models.TextField(help_text="SHA-256 of the seal before; zeros in the first.")
+    signature = models.TextField()
+    names_digest = models.TextField(help_text="SHA-256 of the month's names.")
+    names_signature = models.TextField()
+    sealed_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        db_table = "audit_seals"
+        constraints = [
+            models.UniqueConstraint(fields=["month"], name="audit_seals_month_key"),
+            models.CheckConstraint(condition=Q(number__gt=0), name="check_audit_seal_number"),
+            models.CheckConstraint(condition=Q(month__day=1), name="check_audit_seal_month"),
+            models.CheckConstraint(condition=Q(rows__gte=0), name="check_audit_seal_rows"),
+            models.CheckConstraint(
+                condition=Q(digest__regex=SHA_256, previous__regex=SHA_256, names_digest__regex=SHA_256),
+                name="check_audit_seal_digests",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m}"

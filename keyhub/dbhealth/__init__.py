@@ -13,7 +13,7 @@ An app registers the checks of what it knows itself, from its AppConfig.ready().
 """
 
 from keyhub.dbhealth.data import DataRule, register_rules
-from keyhub.dbhealth.examination import Check, Examination, Phase, register, run
+from keyhub.dbhealth.examination import Check, Examination, Phase, made_at_run_time, register, run
 from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped, Unreadable
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Severity",
     "Skipped",
     "Unreadable",
+    "made_at_run_time",
     "register",
     "register_rules",
     "run",

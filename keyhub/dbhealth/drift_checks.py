@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from keyhub.adopt.record import LEFT_BEHIND
 from keyhub.dbhealth import catalogue, catalogue_file
 from keyhub.dbhealth.drift import Difference, compare
-from keyhub.dbhealth.examination import Examination
+from keyhub.dbhealth.examination import Examination, is_made_at_run_time
 from keyhub.dbhealth.findings import Finding, Severity
 from keyhub.dbhealth.mends import mend
 
@@ -78,7 +78,9 @@ def drift(examination: Examination) -> Iterator[Finding]:
     pending = [] if applied is None else [".".join(key) for key in examination.loader.graph.nodes if key not in applied]
     makers = catalogue_file.makers(pending)
     for difference in found.differences:
-        if difference.expected is None and difference.subject.key in LEFT_BEHIND:
+        if difference.expected is None and (
+            difference.subject.key in LEFT_BEHIND or is_made_at_run_time(difference.subject.identity)
+        ):
             continue
         if difference.subject.kind in ("index", "constraint", "column"):
             examination.drifted_tables.add(difference.subject.table)

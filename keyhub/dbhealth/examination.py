@@ -1,6 +1,7 @@
 """One look at a database: a single snapshot, read-only, under a statement_timeout, through registered checks."""
 
 import enum
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -152,6 +153,7 @@ class Selection:
 @dataclass
 class _Registry:
     checks: list[Registered] = field(default_factory=list)
+    made_at_run_time: list[str] = field(default_factory=list)
 
 
 _registry = _Registry()
@@ -171,6 +173,16 @@ def register(
     """
     _registry.checks = [known for known in _registry.checks if known.check is not check]
     _registry.checks.append(Registered(check, tuple(ids), frozenset(phases), reads_rows, may_wait))
+
+
+def made_at_run_time(identity: str) -> None:
+    """Let drift pass what no migration makes, but a command of the app's; a regular expression of identities."""
+    if identity not in _registry.made_at_run_time:
+        _registry.made_at_run_time.append(identity)
+
+
+def is_made_at_run_time(identity: str) -> bool:
+    return any(re.fullmatch(pattern, identity) for pattern in _registry.made_at_run_time)
 
 
 def known_ids() -> set[str]:

@@ -1,6 +1,7 @@
 """Faults for every object of the catalogue, put one by one into a real database: each is named, and mended as offered.
 
-A run takes two faults of each object, in turn over all ways; KEYHUB_ALL_MUTATIONS=1 takes all, some three thousand.
+A run takes one fault of each object, in turn over all ways, and others on another version of PostgreSQL;
+KEYHUB_ALL_MUTATIONS=1 takes all, some four thousand.
 """
 
 import io
@@ -35,9 +36,9 @@ def mutations(server, connected_to, migrated_database) -> list[Mutation]:
     for mutation in found:
         by_object.setdefault(mutation.object, []).append(mutation)
     chosen = {}
-    for turn, ways in enumerate(by_object.values()):
-        for way in (ways[turn % len(ways)], ways[(turn + len(ways) // 2) % len(ways)]):
-            chosen[way.sql] = way
+    for turn, ways in enumerate(by_object.values(), major_version):
+        way = ways[turn % len(ways)]
+        chosen[way.sql] = way
     return list(chosen.values())
 
 
@@ -103,7 +104,7 @@ def test_there_are_faults_for_every_object(mutations, connected_to, migrated_dat
         if item.identity not in named and item.kind not in ("grant", "extension") and not _is_of_parent(item)
     ]
     assert unnamed == []
-    assert len(mutations) > 700
+    assert len(mutations) > 500
 
 
 def _is_of_parent(item: catalogue.CatalogueObject) -> bool:
