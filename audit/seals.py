@@ -160,8 +160,8 @@ def digests_of(
 ) -> Digests:
     """Read a month as it is; `advance` is told of each ROWS_A_STEP rows."""
     rows, texts, names = 0, hashlib.sha256(), hashlib.sha256()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', '0', false)")
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         statement = sql.SQL(TEXTS).format(partition=sql.Identifier(partition))
         with connection.wrap_database_errors, cursor.copy(statement) as copy:
             for line in copy:

@@ -63,9 +63,10 @@ CLIENT = """
 import sys, time
 import django
 django.setup()
-from benchmarks import operations
+import importlib
+from benchmarks.operations import by_the_driver
 from django.db import connection
-function = getattr(operations, sys.argv[1], operations.by_the_driver(sys.argv[2]))
+function = getattr(importlib.import_module(sys.argv[5]), sys.argv[1], by_the_driver(sys.argv[2]))
 seconds, number = float(sys.argv[3]), int(sys.argv[4])
 connection.ensure_connection()
 print("ready", flush=True)
@@ -229,12 +230,17 @@ def compare(server: EmbeddedServer, script: Path, operation: str, statement: str
     print("  KeyHub is", ", ".join(f"{medians['KeyHub'] / medians[name]:.2f} of {name}" for name in CONTENDERS[1:]))
 
 
-def run_clients(function: str, statement: str, seconds: float, first: int) -> int:
+def run_clients(
+    function: str, statement: str, seconds: float, first: int, module: str = "benchmarks.operations"
+) -> int:
     """How many operations eight clients did."""
     pipe = subprocess.PIPE
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", CLIENT, function, statement, str(seconds), str(first + number * ROWS_OF_RUN)],
+            [
+                sys.executable, "-c", CLIENT, function, statement, str(seconds), str(first + number * ROWS_OF_RUN),
+                module,
+            ],
             cwd=REPOSITORY, text=True, stdin=pipe, stdout=pipe,
         )
         for number in range(CLIENTS)

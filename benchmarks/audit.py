@@ -1,0 +1,228 @@
+"""The audit log at scale: recording, ingesting, pages, seals.
+
+    .venv/bin/python -m benchmarks.audit [millions of rows, ...]
+
+On an embedded server of its own, all in one run:
+
+1. a single record() beside the bare INSERT by pgbench, eight clients
+2. ingest() of 100,000 events beside psql's \\copy of the same rows
+3. pages: the latest 50 rows of an organization, a tenant and a resource, of one that has rows in few months, and a page
+   deep in history; with 1 and 10 million rows (or those given) over two years
+4. planning with 12, 60, 240 and 1,000 months: a page, beside one query without a span
+5. sealing and verifying 500,000 rows
+"""
+
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from benchmarks.operations import run_clients, run_pgbench
+from benchmarks.server import own_server
+from keyhub.embedded import EmbeddedServer
+
+REPOSITORY = Path(__file__).parent.parent
+ORGANIZATIONS, TENANTS = 20, 1_000
+MONTHS = 24
+INGESTED = 100_000
+SEALED = 500_000
+PAGES = 200
+LOAD = """
+    INSERT INTO audit_logs (organization_id, tenant_id, user_id, actor_label, action, resource_type, resource_id,
+        details, ip_address, user_agent, created_at, outcome)
+    SELECT 'ORG-' || n %% {organizations}, lpad(to_hex(n %% {tenants}), 32, '0')::uuid,
+        lpad(to_hex(n %% 50000), 32, '0')::uuid, 'person' || n %% 50000 || '@example.com',
+        (ARRAY['user.login', 'user.logout', 'member.join', 'group.move'])[n %% 4 + 1], 'session', (n %% 100000)::text,
+        '{{"method": "oauth", "n": 17}}', '203.0.113.7', 'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101',
+        statement_timestamp() - random() * interval '{days} days', 'success'
+    FROM generate_series({first}, {last}) AS n
+"""
+BARE = (
+    "INSERT INTO audit_logs (organization_id, action, resource_type, resource_id, details, ip_address, user_agent, "
+    "outcome) VALUES ('ORG-1', 'user.login', 'session', :n, '{\"method\": \"oauth\"}', '203.0.113.7', 'Mozilla/5.0', "
+    "'success')"
+)
+MANY_MONTHS = """
+DO $$
+DECLARE
+    month timestamp := date_trunc('month', statement_timestamp() AT TIME ZONE 'UTC') - interval '{from_month} months';
+BEGIN
+    FOR ago IN {from_month}..{to_month} LOOP
+        EXECUTE format('CREATE TABLE IF NOT EXISTS %I PARTITION OF audit_logs FOR VALUES FROM (%L) TO (%L)',
+            to_char(month, '"audit_logs_"YYYY_MM'), to_char(month, 'YYYY-MM-DD HH24:MI:SS+00'),
+            to_char(month + interval '1 month', 'YYYY-MM-DD HH24:MI:SS+00'));
+        month := month - interval '1 month';
+    END LOOP;
+END
+$$
+"""
+
+
+def record_keyhub(number: int) -> None:
+    """One of the clients of benchmarks.operations."""
+    from audit.models import AuditLog
+
+    AuditLog.objects.record(
+        "user.login", "session", number, organization_id="ORG-1", details={"method": "oauth"},
+        ip_address="203.0.113.7", user_agent="Mozilla/5.0",
+    )  # fmt: skip
+
+
+def main(millions: list[int]) -> None:
+    with own_server() as (server, folder):
+        os.environ.update(
+            DEBUG="off", SECRET_KEY="s" * 60, ALLOWED_HOSTS="localhost", DJANGO_SETTINGS_MODULE="keyhub.settings",
+            DATABASE_URL=f"postgres:///keyhub?host={server.socket_directory}&user=keyhub",
+        )  # fmt: skip
+        subprocess.run([sys.executable, "manage.py", "migrate", "-v0"], cwd=REPOSITORY, check=True)
+        import django
+
+        django.setup()
+        record(server, folder)
+        ingest(server, folder)
+        rows = 0
+        months(server, 1, MONTHS)
+        for million in millions:
+            load(server, rows, million * 1_000_000)
+            rows = million * 1_000_000
+            pages(rows)
+        planning(server)
+        seal(server)
+
+
+def execute(server: EmbeddedServer, statement: str, user: str = "keyhub") -> None:
+    with server.connect("keyhub", user=user) as client:
+        client.execute(statement)
+
+
+def record(server: EmbeddedServer, folder: Path) -> None:
+    rates: dict[str, list[int]] = {"record()": [], "pgbench": []}
+    for _ in range(3):
+        rates["record()"].append(run_clients("record_keyhub", "", 4, 0, module="benchmarks.audit"))
+        rates["pgbench"].append(run_pgbench(server, folder / "record.sql", BARE, 4, 0))
+    ours, bare = (statistics.median(values) / 4 for values in rates.values())
+    print(f"record(), 8 clients: {ours:.0f} per second, bare INSERT by pgbench {bare:.0f}: {ours / bare:.2f}")
+
+
+def ingest(server: EmbeddedServer, folder: Path) -> None:
+    from audit.models import AuditLog
+
+    event = {
+        "action": "user.login", "resource_type": "session", "organization_id": "ORG-1", "details": {"method": "oauth"},
+        "ip_address": "203.0.113.7", "user_agent": "Mozilla/5.0",
+    }  # fmt: skip
+    columns = (
+        "organization_id, action, resource_type, resource_id, details, ip_address, user_agent, created_at, outcome"
+    )
+    psql = [server.program("psql"), "-q", "-h", str(server.socket_directory), "-U", "keyhub", "keyhub", "-c"]
+    file = folder / "rows"
+    subprocess.run([*psql, f"\\copy (SELECT {columns} FROM audit_logs LIMIT {INGESTED}) TO {file}"], check=True)
+    assert sum(1 for _ in file.open()) == INGESTED
+    times: dict[str, list[float]] = {"ours": [], "psql": []}
+    for _ in range(3):
+        started = time.perf_counter()
+        AuditLog.objects.ingest({**event, "resource_id": number} for number in range(INGESTED))
+        times["ours"].append(time.perf_counter() - started)
+        started = time.perf_counter()
+        subprocess.run([*psql, f"\\copy audit_logs ({columns}) FROM {file}"], check=True)
+        times["psql"].append(time.perf_counter() - started)
+    ours, psql_s = (statistics.median(values) for values in times.values())
+    print(f"ingest() of {INGESTED:,}: {ours:.2f} s, psql's \\copy {psql_s:.2f} s: {psql_s / ours:.2f} of its speed")
+
+
+def months(server: EmbeddedServer, first: int, last: int) -> None:
+    execute(server, "SET max_parallel_workers = 0; " + MANY_MONTHS.format(from_month=first, to_month=last))
+
+
+def load(server: EmbeddedServer, first: int, last: int) -> None:
+    for start in range(first, last, 500_000):
+        execute(
+            server,
+            LOAD.replace("%%", "%").format(
+                organizations=ORGANIZATIONS, tenants=TENANTS, days=MONTHS * 30, first=start, last=start + 499_999
+            ),
+        )
+        print(".", end="", file=sys.stderr, flush=True)
+    execute(server, "VACUUM (ANALYZE) audit_logs", "postgres")
+    execute(server, "CHECKPOINT", "postgres")
+    print(file=sys.stderr)
+
+
+def pages(rows: int) -> None:
+    import uuid
+
+    from audit.models import AuditLog
+    from audit.pages import Position
+
+    chance = random.Random(1)  # noqa: S311 the same rows in each run
+    deep = Position(datetime.now(UTC) - timedelta(days=500), uuid.UUID(int=0)).cursor
+    kinds: dict[str, Callable[[], object]] = {
+        "organization": lambda: AuditLog.objects.filter(
+            organization_id=f"ORG-{chance.randrange(ORGANIZATIONS)}"
+        ).page(),
+        "tenant": lambda: AuditLog.objects.filter(tenant_id=uuid.UUID(int=chance.randrange(TENANTS))).page(),
+        "resource": lambda: AuditLog.objects.filter(
+            resource_type="session", resource_id=str(chance.randrange(100_000))
+        ).page(),
+        "tenant, 500 days ago": lambda: AuditLog.objects.filter(
+            tenant_id=uuid.UUID(int=chance.randrange(TENANTS))
+        ).page(deep),
+        "nobody": lambda: AuditLog.objects.filter(tenant_id=uuid.uuid4()).page(),
+    }
+    print(f"pages of 50 with {rows:,} rows, p50 and p99 in ms:")
+    for name, page in kinds.items():
+        page()
+        times = sorted(timed(page) for _ in range(PAGES))
+        print(f"  {name:22} {times[PAGES // 2] * 1000:7.1f} {times[PAGES * 99 // 100] * 1000:7.1f}")
+
+
+def timed(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
+
+
+def planning(server: EmbeddedServer) -> None:
+    import uuid
+
+    from audit.models import AuditLog
+
+    existing = MONTHS
+    print("the latest 50 of a tenant by the number of months, ms of a page and of one query without a span:")
+    for count in (MONTHS, 60, 240, 1_000):
+        if count > existing:
+            for first in range(existing + 1, count + 1, 100):
+                months(server, first, min(first + 99, count))
+            existing = count
+        tenant = AuditLog.objects.filter(tenant_id=uuid.UUID(int=7))
+        whole = tenant.order_by("-created_at", "-id")[:50]
+        by_page = statistics.median(timed(tenant.page) for _ in range(20))
+        by_query = statistics.median(timed(lambda whole=whole: list(whole.all())) for _ in range(20))
+        print(f"  {count:5} months {by_page * 1000:7.1f} {by_query * 1000:7.1f}")
+
+
+def seal(server: EmbeddedServer) -> None:
+    from django.db import connection
+
+    from audit import seals
+    from audit.auditpartitions import existing_partitions
+
+    execute(server, LOAD.replace("%%", "%").replace("statement_timestamp() - random() * interval '{days} days'",
+            "'1999-05-10 00:00:00+00'::timestamptz + random() * interval '10 days'").format(
+        organizations=ORGANIZATIONS, tenants=TENANTS, first=1, last=SEALED))  # fmt: skip
+    partition = {str(month): name for month, name in existing_partitions(connection).items()}["1999-05"]
+    digests: list[object] = []
+    seconds = timed(lambda: digests.append(seals.digests_of(connection, partition)))
+    count = timed(lambda: connection.cursor().execute(f"SELECT count(md5(p::text)) FROM {partition} AS p"))
+    print(
+        f"a month of {SEALED:,} rows sealed or verified: {seconds:.1f} s; its rows hashed by the server: {count:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    main([int(number) for number in sys.argv[1:]] or [1, 10])
