@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LONGEST_PAGE_ROWS = 1_000
 # Then whatever is older: four queries at most, and one for who has rows of the last weeks.
 SPANS_DAYS = (31, 124, 496)
+FIRST_MOMENT = datetime.min.replace(tzinfo=UTC)
+LAST_MOMENT = datetime.max.replace(tzinfo=UTC)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
@@ -96,7 +98,8 @@ class PagedQuerySet(models.QuerySet):
 
 def _spans(position: Position | None) -> Iterator[Q]:
     """The spans of time to look through, one after the other, until a page is full."""
-    inside = Q() if position is None else position.behind()
+    # A row at infinity has no place among the others; dbhealth tells of it (audit.H004).
+    inside = Q(created_at__lte=LAST_MOMENT) if position is None else position.behind()
     # By whatever clock: it decides where a span ends, not which rows are found.
     begins = datetime.now(UTC) if position is None else position.created_at
     for days in SPANS_DAYS:
@@ -106,4 +109,4 @@ def _spans(position: Position | None) -> Iterator[Q]:
             break
         yield inside & Q(created_at__gte=begins)
         inside = Q(created_at__lt=begins)
-    yield inside
+    yield inside & Q(created_at__gte=FIRST_MOMENT)

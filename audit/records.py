@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.db import connections, models
+from django.db import connections, models, transaction
 from psycopg import sql
 
 from keyhub.client_input import first_address, storable_text
-from keyhub.statements import one_statement
 
 if TYPE_CHECKING:
     from audit.models import AuditLog
 
+ROWS_A_COPY = 10_000
 DETAILS_DEPTH = 8
 DETAILS_ITEMS = 1_000  # of all levels together
 DETAILS_TEXT_CHARACTERS = 2_000
@@ -44,9 +46,10 @@ class RecordingQuerySet(models.QuerySet):
     ) -> AuditLog:
         """Add one event, as a part of the caller's transaction: it stays or goes with what it tells.
 
-        `tenant` and `user` are anything with a `pk`; their names of the day are kept as labels. `outcome` is one of
-        AuditLog.Outcome. What a client has sent may be anything: details, address, agent and request id are made fit
-        to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS 16.2.1, 16.3.
+        `tenant` and `user` are rows, or anything with a UUID for `pk`; their names of the day are kept as labels.
+        `outcome` is one of AuditLog.Outcome. What a client has sent may be anything: details, address, agent and
+        request id are made fit to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS
+        16.2.1, 16.3.
         """
         return self.create(
             **storable_event(
@@ -56,24 +59,27 @@ class RecordingQuerySet(models.QuerySet):
         )  # fmt: skip
 
     def ingest(self, events: Iterable[Mapping[str, object]]) -> int:
-        """Add many events by one COPY, all of them or none; return how many.
+        """Add many events by COPY, all of them or none; return how many.
 
         Each is a mapping of the arguments of record(), and `created_at`, an aware datetime, where it happened before.
         Raises EventError where an event is none, and IntegrityError as record() does.
         """
         self._for_write = True
         connection = connections[self.db]
+        numbered = enumerate(events, 1)
         names = [field.attname for field in self.model._meta.concrete_fields if field.attname != "id"]
         statement = sql.SQL("COPY audit_logs ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
-        number = 0
-        with one_statement(self.db), connection.cursor() as cursor:
+        added = 0
+        with transaction.atomic(using=self.db), connection.cursor() as cursor:
             cursor.execute("SELECT statement_timestamp()")
             (now,) = cursor.fetchone()
-            with connection.wrap_database_errors, cursor.copy(statement) as copy:
-                for number, event in enumerate(events, 1):
-                    row = _row(number, event, now)
-                    copy.write_row([row[name] for name in names])
-        return number
+            # Rows are made before the COPY begins: an event may be a query's, and meanwhile the connection is busy.
+            while rows := [_row(number, event, now) for number, event in itertools.islice(numbered, ROWS_A_COPY)]:
+                with connection.wrap_database_errors, cursor.copy(statement) as copy:
+                    for row in rows:
+                        copy.write_row([row[name] for name in names])
+                added += len(rows)
+        return added
 
     async def arecord(self, *args, **kwargs):
         return await sync_to_async(self.record)(*args, **kwargs)
@@ -103,9 +109,9 @@ def storable_event(
     """The columns of an event, fit to be stored, from the arguments of RecordingQuerySet.record()."""
     return {
         "organization_id": storable_text(organization_id),
-        "tenant_id": getattr(tenant, "pk", None),
+        "tenant_id": _uuid_of(tenant),
         "tenant_label": storable_text(tenant),
-        "user_id": getattr(user, "pk", None),
+        "user_id": _uuid_of(user),
         "actor_label": storable_text(user),
         "action": storable_text(action),
         "resource_type": storable_text(resource_type),
@@ -118,8 +124,16 @@ def storable_event(
     }
 
 
+def _uuid_of(subject: object) -> uuid.UUID | None:
+    """The id of a user or a tenant; of others, such as an operator, the label says who it was."""
+    key = getattr(subject, "pk", None)
+    return key if isinstance(key, uuid.UUID) else None
+
+
 def _row(number: int, event: Mapping[str, object], now: datetime) -> dict[str, object]:
     """The columns of an event that is ingested as the `number`th."""
+    if not isinstance(event, Mapping) or not all(isinstance(name, str) for name in event):
+        raise EventError(f"Event {number}: it is no mapping of names. Give what record() takes. Nothing was added.")
     arguments = dict(event)
     created_at = arguments.pop("created_at", None) or now
     if not isinstance(created_at, datetime) or created_at.tzinfo is None:

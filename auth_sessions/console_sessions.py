@@ -11,6 +11,7 @@ from django.db import IntegrityError, models, router
 from django.db.models.functions import Now
 
 from auth_sessions.tokens import digest, new_token
+from keyhub.client_input import storable_text
 from keyhub.statements import one_statement
 
 if TYPE_CHECKING:
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 CHECK_VIOLATION = "23514"
 FOREIGN_KEY_VIOLATION = "23503"
+NOT_NULL_VIOLATION = "23502"
+NO_SUCH_CONSOLE = {CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION}
+LONGEST_LIFETIME = timedelta(days=3_650)
 
 
 class ConsoleSessionError(Exception):
@@ -49,18 +53,23 @@ class ConsoleSessionQuerySet(models.QuerySet):
     def start(self, organization_id: str, *, lifetime: timedelta | None = None) -> tuple[ConsoleSession, str]:
         """Start a session; return its row and the token, which only the browser keeps.
 
-        `lifetime` is IDENTITY_SESSION_LIFETIME unless told. Raises ClosedConsoleError.
+        `lifetime` is IDENTITY_SESSION_LIFETIME unless told. Raises ClosedConsoleError, and ValueError for a lifetime
+        that is none.
         """
+        lifetime = settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime
+        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+            raise ValueError(f"A session lives for more than nothing and {LONGEST_LIFETIME.days} days at most.")
         token = new_token()
-        ends = Now() + (settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime)
         database = self._db or router.db_for_write(self.model, **self._hints)
         try:
             with one_statement(database):
                 row = self.using(database).create(
-                    session_id=digest(token), organization_id=organization_id, expires_at=ends
+                    session_id=digest(token),
+                    organization_id=storable_text(organization_id),
+                    expires_at=Now() + lifetime,
                 )
         except IntegrityError as error:
-            if getattr(error.__cause__, "sqlstate", None) in {CHECK_VIOLATION, FOREIGN_KEY_VIOLATION}:
+            if getattr(error.__cause__, "sqlstate", None) in NO_SUCH_CONSOLE:
                 raise ClosedConsoleError from error
             raise
         row.refresh_from_db(using=database, fields=["expires_at"])

@@ -79,7 +79,7 @@ class OAuthStateQuerySet(models.QuerySet):
             raise UnsafeRedirectError
         state, browser, code_verifier, nonce = (new_token() for _ in range(4))
         row = self.create(
-            provider=provider,
+            provider=storable_text(provider),
             state=digest(state),
             browser_digest=digest(browser),
             code_verifier=code_verifier,

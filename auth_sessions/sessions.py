@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import IntegrityError, connections, models, router
-from django.db.models import Exists, ExpressionWrapper, OuterRef, Q, Subquery
+from django.db.models import Exists, ExpressionWrapper, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 
 from accounts.models import User
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from auth_sessions.models import Session
 
 TOUCH_INTERVAL = timedelta(minutes=1)
+LONGEST_LIFETIME = timedelta(days=3_650)
 REASON_CHARACTERS = 200
 
 INSERT = """
@@ -42,6 +43,23 @@ AUTHENTICATE = """
     WHERE session_id = %(session_id)s AND NOT revoked AND expires_at > statement_timestamp()
         AND coalesce(last_accessed_at, created_at) > statement_timestamp() - %(idle_for)s
         AND EXISTS (SELECT FROM users WHERE users.id = sessions.user_id AND disabled_at IS NULL)
+"""
+# The tenant is locked before the session, as by whoever suspends its organization, and the membership before it, as by
+# whoever leaves: so none of them ever waits for the other.
+SWITCH = """
+    WITH tenant AS MATERIALIZED (SELECT FROM tenants WHERE id = %(tenant)s FOR SHARE),
+    membership AS MATERIALIZED (
+        SELECT id FROM tenant_memberships
+        WHERE tenant_id = %(tenant)s AND id = coalesce(%(membership)s, id) AND left_at IS NULL
+            AND (SELECT count(*) FROM tenant) >= 0 AND user_id = (SELECT user_id FROM sessions WHERE id = %(session)s)
+        FOR NO KEY UPDATE
+    )
+    UPDATE sessions SET active_membership_id = membership.id
+    FROM membership
+    WHERE sessions.id = %(session)s AND NOT revoked AND expires_at > statement_timestamp()
+        AND coalesce(last_accessed_at, created_at) > statement_timestamp() - %(idle_for)s
+        AND EXISTS (SELECT FROM users WHERE users.id = sessions.user_id AND disabled_at IS NULL)
+    RETURNING active_membership_id
 """
 MEMBERSHIP_RULES = {"sessions_active_membership_is_active", "sessions_active_membership_id_user_id_fkey"}
 
@@ -62,6 +80,13 @@ class DisabledUserError(SessionError):
 
     def __init__(self):
         super().__init__("No session can be started, because the user is disabled. Ask an operator to enable the user.")
+
+
+class ClosedOrganizationError(SessionError):
+    """The organization is suspended or archived."""
+
+    def __init__(self):
+        super().__init__("The tenant's organization is not active. Choose a tenant of another one, or ask an operator.")
 
 
 class SessionMembershipError(SessionError):
@@ -100,13 +125,17 @@ class SessionQuerySet(models.QuerySet):
         """Start a session; return its row and the token, which only the browser keeps.
 
         `lifetime` is IDENTITY_SESSION_LIFETIME unless told. `ip_address` and `user_agent` may be anything a header
-        holds: the first valid address is taken, the agent is cut. Raises DisabledUserError, SessionMembershipError.
+        holds: the first valid address is taken, the agent is cut. Raises DisabledUserError, SessionMembershipError,
+        ClosedOrganizationError, and ValueError for a lifetime that is none.
         """
+        lifetime = settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime
+        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
+            raise ValueError(f"A session lives for more than nothing and {LONGEST_LIFETIME.days} days at most.")
         token = new_token()
         parameters = [
             digest(token),
             membership and membership.pk,
-            settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime,
+            lifetime,
             first_address(ip_address),
             storable_text(user_agent),
             user.pk,
@@ -127,7 +156,11 @@ class SessionQuerySet(models.QuerySet):
 
         At most once a minute the access is noted, by one UPDATE; `expires_at` never moves. Raises InvalidSessionError.
         """
-        is_plain = not (self.query.select_related or self.query.where)
+        query = self.query
+        is_plain = not (
+            query.select_related or query.where or query.annotations or query.select_for_update
+            or query.deferred_loading[0] or self._prefetch_related_lookups
+        )  # fmt: skip
         found = self._row(token) if is_plain else self._row_by_the_orm(token)
         if found is None:
             raise InvalidSessionError
@@ -173,17 +206,20 @@ class SessionQuerySet(models.QuerySet):
         """Let a live session act in another tenant, or membership, of its user; return it as it is then.
 
         A leave at the same moment wins: its trigger takes the membership off, or this is refused. Raises
-        InvalidSessionError, SessionMembershipError.
+        InvalidSessionError, SessionMembershipError, ClosedOrganizationError.
         """
-        memberships = TenantMembership.objects.filter(user_id=OuterRef("user_id"), left_at__isnull=True)
         is_membership = isinstance(place, TenantMembership)
-        memberships = memberships.filter(**{"pk" if is_membership else "tenant_id": place.pk})
+        params = {
+            "session": session.pk,
+            "tenant": place.tenant_id if is_membership else place.pk,
+            "membership": place.pk if is_membership else None,
+            "idle_for": settings.IDENTITY_SESSION_IDLE_TIMEOUT,
+        }
         live = self._all().live().filter(pk=session.pk)
         try:
-            with one_statement(live.db):
-                switched = live.filter(Exists(memberships)).update(
-                    active_membership_id=Subquery(memberships.values("pk")[:1])
-                )
+            with one_statement(live.db), connections[live.db].cursor() as cursor:
+                cursor.execute(SWITCH, params)
+                switched = cursor.fetchone()
         except IntegrityError as error:
             _raise_kindly(error)
             raise
@@ -239,5 +275,7 @@ def _raise_kindly(error: IntegrityError) -> None:
     rule = getattr(getattr(error.__cause__, "diag", None), "constraint_name", None)
     if rule in MEMBERSHIP_RULES:
         raise SessionMembershipError from error
+    if rule == "sessions_organization_is_active":
+        raise ClosedOrganizationError from error
     if rule == "sessions_user_is_enabled":
         raise DisabledUserError from error

@@ -11,7 +11,10 @@ def storable_text(value: object, longest: int = LONGEST_TEXT_CHARACTERS) -> str 
     """Cut to `longest` characters; what PostgreSQL cannot hold (NUL, lone surrogates) becomes U+FFFD. None stays."""
     if value is None:
         return None
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    try:
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes | bytearray) else str(value)
+    except ValueError:  # an integer of thousands of digits
+        return REPLACEMENT
     text = text[:longest]
     if text.isascii() and "\0" not in text:  # nearly always, and by far the fastest to tell
         return text
@@ -23,7 +26,7 @@ def first_address(value: object) -> str | None:
 
     Only what a trusted proxy has put first may be believed: that is the caller's to know.
     """
-    for candidate in str(value or "")[:ADDRESSES_CHARACTERS].split(","):
+    for candidate in (storable_text(value or "", ADDRESSES_CHARACTERS) or "").split(","):
         address = candidate.strip()
         if address.startswith("["):  # [::1]:443
             address = address[1:].partition("]")[0]

@@ -23,6 +23,7 @@ from keyhub.statements import one_statement
 
 FAILED_CHECKS_THAT_WITHDRAW = 3
 TOKEN_BYTES = 16
+LONGEST_DOMAIN_CHARACTERS = 253 - len("_keyhub-challenge.")  # RFC 1035, 2.3.4, less the name of the record
 
 
 class DomainError(Exception):
@@ -232,6 +233,8 @@ def a_labels(domain: object) -> str:
 def ownable(domain: object) -> str:
     """The domain in A-labels, where one organization can own it. Raises DomainRefusedError."""
     name = a_labels(domain)
+    if len(name) > LONGEST_DOMAIN_CHARACTERS:
+        raise DomainRefusedError(f"{name} is too long for a record below it: claim the domain that it belongs to.")
     owned = _public_suffixes().privatesuffix(name)
     if owned is None:
         raise DomainRefusedError(f"Anybody may register names below {name}: claim your own domain there.")

@@ -1,9 +1,9 @@
-"""What is done to organizations: suspended, and resumed. Each in one statement."""
+"""What is done to organizations: suspended, and resumed."""
 
 from asgiref.sync import sync_to_async
-from django.db import InternalError, models, router
+from django.db import InternalError, models, router, transaction
 
-from keyhub.statements import one_statement
+from tenancy.models import Tenant
 
 INVALID_TRANSACTION_STATE = "25000"
 
@@ -38,8 +38,12 @@ class OrganizationQuerySet(models.QuerySet):
     def _change(self, before: str, after: str) -> int:
         using = self._db or router.db_for_write(self.model)
         try:
-            with one_statement(using):
-                return self.using(using).filter(status=before).update(status=after)
+            with transaction.atomic(using=using):
+                concerned = self.using(using).filter(status=before)
+                # The tenants before the organizations, as by whoever switches to one: so neither waits for the other.
+                tenants = Tenant.objects.using(using).filter(organization_id__in=concerned.values("pk"))
+                list(tenants.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+                return concerned.update(status=after)
         except InternalError as error:
             if error.__cause__.sqlstate != INVALID_TRANSACTION_STATE:
                 raise

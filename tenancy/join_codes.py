@@ -4,10 +4,11 @@ import secrets
 from datetime import timedelta
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models
+from django.db import DataError, IntegrityError, models
 from django.db.models import Case, F, Func, Q, Value, When
 from django.db.models.functions import Now
 
+from keyhub.client_input import REPLACEMENT, storable_text
 from keyhub.statements import StatementQuerySet, one_statement
 from tenancy.memberships import last_admin_refused
 
@@ -15,6 +16,8 @@ from tenancy.memberships import last_admin_refused
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 GROUPS, GROUP_LENGTH = 3, 5  # 75 random bits; OWASP ASVS 5.0 11.5.1 asks for more only of what nobody reads out
 NOT_NULL_VIOLATION = "23502"
+FOREIGN_KEY_VIOLATION = "23503"
+TRIES = 3  # each failed one means that the membership or the code has just changed
 
 ISSUE = """
     INSERT INTO tenant_join_codes (tenant_id, code, expires_at, max_uses, role, created_by)
@@ -24,13 +27,15 @@ ISSUE = """
 # The WHERE of the code admits; its row stays locked until the commit, so a limit holds in every isolation level. Where
 # the user has become a member meanwhile, there is no membership for the redemption, and NOT NULL undoes the statement.
 REDEEM = """
-    WITH code AS (
+    WITH person AS MATERIALIZED (
+        SELECT FROM users WHERE id = %(user)s AND disabled_at IS NULL FOR NO KEY UPDATE
+    ), code AS (
         UPDATE tenant_join_codes SET used_count = used_count + 1
         WHERE normalize_join_code(code) = normalize_join_code(%(code)s)
             AND revoked_at IS NULL
             AND (expires_at IS NULL OR expires_at > statement_timestamp())
             AND (max_uses = 0 OR used_count < max_uses)
-            AND EXISTS (SELECT FROM users WHERE id = %(user)s AND disabled_at IS NULL)
+            AND EXISTS (SELECT FROM person)
             AND NOT EXISTS (
                 SELECT FROM tenant_memberships AS own
                 WHERE own.tenant_id = tenant_join_codes.tenant_id AND own.user_id = %(user)s
@@ -120,18 +125,26 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
     ) -> models.Model:
         """Make a code such as KH-7Q2MX-0F9ZD-C4WTR; `max_uses=0` is no limit, `expires_in=None` no end.
 
-        Raises ValueError for a role that codes do not give, and for a limit or time that lets nobody in.
+        Raises ValueError for a role that codes do not give, for a limit or time that lets nobody in or is beyond what
+        the database holds, and for a tenant or an issuer who does not exist any more.
         """
         if max_uses < 0 or (expires_in is not None and expires_in <= timedelta(0)):
             raise ValueError("A code is used at least once and lives for some time: max_uses >= 0, expires_in > 0.")
         groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
-        (code,) = self.statement(
-            ISSUE,
-            {
-                "tenant": tenant.pk, "code": "-".join(["KH", *groups]), "expires_in": expires_in, "max_uses": max_uses,
-                "role": self.model.Role(role), "created_by": created_by and created_by.pk,
-            },
-        )  # fmt: skip
+        params = {
+            "tenant": tenant.pk, "code": "-".join(["KH", *groups]), "expires_in": expires_in, "max_uses": max_uses,
+            "role": self.model.Role(role), "created_by": created_by and created_by.pk,
+        }  # fmt: skip
+        self._for_write = True
+        try:
+            with one_statement(self.db):
+                (code,) = self.statement(ISSUE, params)
+        except DataError as error:
+            raise ValueError("No code has such a limit or time: the database holds 2147483647 uses at most.") from error
+        except IntegrityError as error:
+            if error.__cause__.sqlstate != FOREIGN_KEY_VIOLATION:
+                raise
+            raise ValueError("The tenant, or who issues the code, does not exist any more.") from error
         return code
 
     def redeem(self, code: str, user: models.Model) -> models.Model:
@@ -139,18 +152,25 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
 
         One statement, one use. Raises JoinCodeError: one of its classes for each reason.
         """
-        params = {"code": code.replace("\0", ""), "user": user.pk}
+        params = {"code": (storable_text(code) or "").replace(REPLACEMENT, ""), "user": user.pk}
         self._for_write = True
+        for _ in range(TRIES):
+            if admitted := self._admit(params):
+                return admitted[0]
+            refusal = self._refusal(params["code"], user)
+            if type(refusal) is not JoinCodeError:
+                break
+        raise refusal
+
+    def _admit(self, params: dict[str, object]) -> list[models.Model]:
         try:
             with one_statement(self.db):
-                admitted = self._memberships().statement(REDEEM, params)
+                return self._memberships().statement(REDEEM, params)
         except IntegrityError as error:
-            if error.__cause__.sqlstate != NOT_NULL_VIOLATION:
+            is_anonymized = error.__cause__.diag.constraint_name == "tenant_memberships_user_is_not_anonymized"
+            if not is_anonymized and error.__cause__.sqlstate != NOT_NULL_VIOLATION:
                 raise
-            admitted = []
-        if not admitted:
-            raise self._refusal(params["code"], user)
-        return admitted[0]
+        return []
 
     def _memberships(self) -> models.QuerySet:
         return self.model._meta.apps.get_model("tenancy", "TenantMembership").objects.using(self.db)

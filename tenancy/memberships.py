@@ -23,6 +23,13 @@ END = f"""
     {ADMINS} UPDATE tenant_memberships SET left_at = statement_timestamp(), left_reason = %(reason)s
     {OF_AN_ACTIVE_MEMBER}
 """  # noqa: S608 constants
+# Who has left by their own wish can still be barred.
+REMOVE = f"""
+    {ADMINS} UPDATE tenant_memberships
+    SET left_at = coalesce(left_at, statement_timestamp()), left_reason = %(reason)s
+    WHERE id = %(id)s AND left_reason IS DISTINCT FROM %(reason)s AND (SELECT count(*) FROM admins) >= 0
+    RETURNING *
+"""  # noqa: S608 constants
 CHANGE_ROLE = f"{ADMINS} UPDATE tenant_memberships SET role = %(role)s {OF_AN_ACTIVE_MEMBER}"  # noqa: S608 constants
 
 
@@ -51,11 +58,11 @@ class TenantMembershipQuerySet(StatementQuerySet):
         return self._changed(END, membership, reason=self.model.LeftReason.LEFT)
 
     def remove(self, membership: models.Model) -> models.Model:
-        """Expel a member, whom no join code lets in again; return the row.
+        """Expel a member, or bar one who has left: no join code lets them in again; return the row.
 
-        Raises MembershipError: LastAdminError, NotAMemberError.
+        Raises MembershipError: LastAdminError, NotAMemberError where that was done before.
         """
-        return self._changed(END, membership, reason=self.model.LeftReason.REMOVED)
+        return self._changed(REMOVE, membership, reason=self.model.LeftReason.REMOVED)
 
     def change_role(self, membership: models.Model, role: str) -> models.Model:
         """Give an active member another role; return the row.

@@ -242,6 +242,9 @@ class TenantJoinCodeRedemption(models.Model):
         User, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="redemptions"
     )
     redeemed_at = models.DateTimeField(db_default=Now(), editable=False)
+    ended_at = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When the user came back, after leaving what the code gave."
+    )
 
     class Meta:
         db_table = "tenant_join_code_redemptions"

@@ -8,11 +8,17 @@ from keyhub.statements import StatementQuerySet, one_statement
 UNIQUE_VIOLATION = "23505"
 TRIES = 5
 
-# The old default goes in a CTE that the update waits for, since the unique index is asked row by row.
+# Both are locked in one order. The old default goes in a CTE that the update waits for, since the unique index is asked
+# row by row.
 SET_DEFAULT = """
-    WITH old AS (
+    WITH locked AS MATERIALIZED (
+        SELECT id FROM tenants
+        WHERE organization_id = (SELECT organization_id FROM tenants WHERE id = %(id)s) AND (is_default OR id = %(id)s)
+        ORDER BY id
+        FOR NO KEY UPDATE
+    ), old AS (
         UPDATE tenants SET is_default = false
-        WHERE organization_id = (SELECT organization_id FROM tenants WHERE id = %(id)s) AND is_default AND id <> %(id)s
+        WHERE id IN (SELECT id FROM locked) AND is_default AND id <> %(id)s
         RETURNING id
     )
     UPDATE tenants SET is_default = true

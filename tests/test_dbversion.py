@@ -15,6 +15,9 @@ from keyhub.dbversion import version_list
 from keyhub.dbversion.digests import digest
 from tests.conftest import REPOSITORY, database_url
 
+# What it tells does not depend on the version of PostgreSQL.
+pytestmark = pytest.mark.once
+
 VERSIONS = [
     "20240101000001_initial_schema",
     "20240101000002_seed_data",

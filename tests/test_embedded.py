@@ -395,6 +395,7 @@ def child_with_title(postmaster: psutil.Process, word: str) -> psutil.Process | 
     return None
 
 
+@pytest.mark.once
 def test_started_while_a_shutdown_hangs(made_server, monkeypatch):
     monkeypatch.setattr(embedded, "STOP_TIMEOUT_S", 7)  # PostgreSQL's own "immediate" end takes 5
     made_server.start()

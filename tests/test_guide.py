@@ -11,7 +11,9 @@ from tests.conftest import REPOSITORY
 
 GUIDE = (REPOSITORY / "docs/guide.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-REDEEM, REVOKE, CONSUME, AUTHENTICATE, SIGN_OUT, GRANTS = [text for language, text in BLOCKS if language == "sql"]
+REDEEM, REVOKE, CONSUME, AUTHENTICATE, TOUCH, SIGN_OUT, GRANTS = [
+    text for language, text in BLOCKS if language == "sql"
+]
 
 
 @pytest.mark.django_db
@@ -74,7 +76,9 @@ def test_its_sql_does_what_the_managers_do(service):
         "VALUES (encode(sha256('alice''s token'), 'hex'), %s, statement_timestamp() + interval '1 day')",
         [alice],
     )
-    assert len(execute(service, AUTHENTICATE, "alice's token", "30 minutes")) == 1
+    ((session, *_),) = execute(service, AUTHENTICATE, "alice's token", "30 minutes")
+    assert execute(service, TOUCH, session) == [(1,)]
+    assert execute(service, TOUCH, session) == [(0,)]
     assert execute(service, AUTHENTICATE, "alice's token", "0 minutes") == []
     assert execute(service, AUTHENTICATE, "another token", "30 minutes") == []
     assert execute(service, SIGN_OUT, alice) == [(1,)]

@@ -136,6 +136,7 @@ def test_eight_at_once_on_an_empty_database(manage, empty_database, client, roun
     assert client.execute("SELECT count(*) FROM tenants").fetchone() == (1,)
 
 
+@pytest.mark.once
 def test_eight_at_once_run_a_data_migration_once(sample, migrate, client):
     write_migration(sample, "0002_fill", "SQL(\"INSERT INTO item SELECT 1, 'one' FROM pg_sleep(0.2)\", SQL.noop)")
     for _ in range(ROUNDS):

@@ -32,3 +32,17 @@ $$;
 CREATE TRIGGER refuse_identities_of_anonymized_users
     BEFORE INSERT OR UPDATE OF user_id ON user_identities
     FOR EACH ROW EXECUTE FUNCTION refuse_identity_of_anonymized_user();
+
+CREATE FUNCTION refuse_to_undo_anonymization() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE check_violation USING
+        TABLE = 'users', CONSTRAINT = 'users_stay_anonymized',
+        MESSAGE = format('The user %s is anonymized, and stays so.', NEW.id);
+END
+$$;
+
+CREATE TRIGGER refuse_to_undo_anonymization
+    BEFORE UPDATE OF anonymized_at ON users
+    FOR EACH ROW WHEN (OLD.anonymized_at IS NOT NULL AND NEW.anonymized_at IS DISTINCT FROM OLD.anonymized_at)
+    EXECUTE FUNCTION refuse_to_undo_anonymization();

@@ -4,9 +4,7 @@
 CREATE FUNCTION refuse_session_in_left_membership() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF TG_OP = 'UPDATE' AND NOT (
-        NEW.active_membership_id IS DISTINCT FROM OLD.active_membership_id OR (OLD.revoked AND NOT NEW.revoked)
-    ) THEN
+    IF TG_OP = 'UPDATE' AND NEW.active_membership_id IS NOT DISTINCT FROM OLD.active_membership_id THEN
         RETURN NEW;
     END IF;
     UPDATE tenant_memberships SET left_at = NULL WHERE id = NEW.active_membership_id AND left_at IS NULL;
@@ -21,7 +19,7 @@ END
 $$;
 
 CREATE TRIGGER sessions_active_membership_is_active
-    BEFORE INSERT OR UPDATE OF active_membership_id, revoked ON sessions
+    BEFORE INSERT OR UPDATE OF active_membership_id ON sessions
     FOR EACH ROW WHEN (NEW.active_membership_id IS NOT NULL)
     EXECUTE FUNCTION refuse_session_in_left_membership();
 

@@ -34,3 +34,32 @@ CREATE TRIGGER revoke_sessions_of_disabled_user
     AFTER UPDATE OF disabled_at ON users
     FOR EACH ROW WHEN ((OLD.disabled_at IS NULL) <> (NEW.disabled_at IS NULL))
     EXECUTE FUNCTION revoke_sessions_of_disabled_user();
+
+-- A stale copy of the row, saved after the revocation, would bring the session back to life.
+CREATE FUNCTION refuse_to_unrevoke() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE check_violation USING
+        TABLE = 'sessions', COLUMN = 'revoked', CONSTRAINT = 'sessions_stay_revoked',
+        MESSAGE = format('The session %s was revoked, and stays so. Start another one.', NEW.id);
+END
+$$;
+
+CREATE TRIGGER sessions_stay_revoked
+    BEFORE UPDATE OF revoked ON sessions
+    FOR EACH ROW WHEN (OLD.revoked AND NOT NEW.revoked)
+    EXECUTE FUNCTION refuse_to_unrevoke();
+
+-- Where an erased person has been, and with what.
+CREATE FUNCTION forget_clients_of_sessions() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE sessions SET ip_address = NULL, user_agent = NULL WHERE user_id = NEW.id;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER forget_clients_of_sessions
+    AFTER UPDATE OF anonymized_at ON users
+    FOR EACH ROW WHEN (OLD.anonymized_at IS NULL AND NEW.anonymized_at IS NOT NULL)
+    EXECUTE FUNCTION forget_clients_of_sessions();

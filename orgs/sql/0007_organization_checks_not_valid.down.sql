@@ -1,3 +1,5 @@
+DROP TRIGGER clear_organization_domains_verification ON organization_domains;
+DROP FUNCTION clear_domain_verification();
 ALTER TABLE organization_domains DROP CONSTRAINT check_failed_checks;
 ALTER TABLE organization_domains DROP CONSTRAINT check_organization_domain;
 ALTER TABLE organizations DROP CONSTRAINT check_organization_name;

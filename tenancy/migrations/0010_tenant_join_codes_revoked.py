@@ -47,6 +47,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("redeemed_at", models.DateTimeField(db_default=Now(), editable=False)),
+                (
+                    "ended_at",
+                    models.DateTimeField(
+                        blank=True,
+                        editable=False,
+                        help_text="When the user came back, after leaving what the code gave.",
+                        null=True,
+                    ),
+                ),
             ],
             options={
                 "db_table": "tenant_join_code_redemptions",

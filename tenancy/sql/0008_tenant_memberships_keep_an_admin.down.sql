@@ -1,3 +1,8 @@
+DROP TRIGGER refuse_to_move_tenant_memberships ON tenant_memberships;
+DROP FUNCTION refuse_to_move();
+DROP TRIGGER refuse_to_reopen_memberships_of_anonymized_users ON tenant_memberships;
+DROP TRIGGER refuse_memberships_of_anonymized_users ON tenant_memberships;
+DROP FUNCTION refuse_membership_of_anonymized_user();
 DROP TRIGGER end_memberships_of_anonymized_user ON users;
 DROP FUNCTION end_memberships_of_user();
 DROP TRIGGER keep_an_admin_on_delete ON tenant_memberships;

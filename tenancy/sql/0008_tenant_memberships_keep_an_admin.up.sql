@@ -45,10 +45,17 @@ CREATE TRIGGER keep_an_admin_on_delete
     FOR EACH ROW WHEN (OLD.role = 'admin' AND OLD.left_at IS NULL)
     EXECUTE FUNCTION keep_an_admin();
 
--- A person who is erased is nobody's member any more. The last admin of a tenant cannot be.
+-- A person who is erased is nobody's member any more. The last admin of a tenant cannot be. The admins are locked as by
+-- whoever leaves, in one order, so that two who go at once never wait for each other.
 CREATE FUNCTION end_memberships_of_user() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM FROM tenant_memberships
+    WHERE role = 'admin' AND left_at IS NULL AND tenant_id IN (
+        SELECT tenant_id FROM tenant_memberships WHERE user_id = NEW.id AND role = 'admin' AND left_at IS NULL
+    )
+    ORDER BY id
+    FOR NO KEY UPDATE;
     UPDATE tenant_memberships SET left_at = statement_timestamp(), left_reason = 'left'
     WHERE user_id = NEW.id AND left_at IS NULL;
     RETURN NULL;
@@ -59,3 +66,45 @@ CREATE TRIGGER end_memberships_of_anonymized_user
     AFTER UPDATE OF anonymized_at ON users
     FOR EACH ROW WHEN (OLD.anonymized_at IS NULL AND NEW.anonymized_at IS NOT NULL)
     EXECUTE FUNCTION end_memberships_of_user();
+
+-- Nor does such a person become one. The user's row is written, not only locked: in REPEATABLE READ an anonymization
+-- whose snapshot lacks this membership then ends in 40001.
+CREATE FUNCTION refuse_membership_of_anonymized_user() RETURNS trigger
+LANGUAGE plpgsql AS $$
+DECLARE
+    anonymized boolean;
+BEGIN
+    UPDATE users SET updated_at = updated_at WHERE id = NEW.user_id
+    RETURNING anonymized_at IS NOT NULL INTO anonymized;
+    IF anonymized THEN
+        RAISE check_violation USING
+            TABLE = 'tenant_memberships', CONSTRAINT = 'tenant_memberships_user_is_not_anonymized',
+            MESSAGE = format('The user %s is anonymized, and becomes nobody''s member.', NEW.user_id);
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER refuse_memberships_of_anonymized_users
+    BEFORE INSERT ON tenant_memberships
+    FOR EACH ROW WHEN (NEW.left_at IS NULL)
+    EXECUTE FUNCTION refuse_membership_of_anonymized_user();
+CREATE TRIGGER refuse_to_reopen_memberships_of_anonymized_users
+    BEFORE UPDATE OF left_at ON tenant_memberships
+    FOR EACH ROW WHEN (OLD.left_at IS NOT NULL AND NEW.left_at IS NULL)
+    EXECUTE FUNCTION refuse_membership_of_anonymized_user();
+
+-- Sessions and groups go by a membership and know its tenant and user: a membership of others is another one.
+CREATE FUNCTION refuse_to_move() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE check_violation USING
+        TABLE = TG_TABLE_NAME, CONSTRAINT = TG_TABLE_NAME || '_stay',
+        MESSAGE = format('%s %s stays in its tenant. Make another one there.', TG_TABLE_NAME, NEW.id);
+END
+$$;
+
+CREATE TRIGGER refuse_to_move_tenant_memberships
+    BEFORE UPDATE OF tenant_id, user_id ON tenant_memberships
+    FOR EACH ROW WHEN (OLD.tenant_id <> NEW.tenant_id OR OLD.user_id <> NEW.user_id)
+    EXECUTE FUNCTION refuse_to_move();

@@ -23,19 +23,10 @@ CREATE TRIGGER set_group_memberships_tenant
     BEFORE INSERT OR UPDATE OF group_id, user_id, tenant_id ON group_memberships
     FOR EACH ROW EXECUTE FUNCTION set_group_membership_tenant();
 
--- A group that goes to another tenant takes along only who is a member there.
-CREATE FUNCTION carry_group_memberships() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE group_memberships SET tenant_id = NEW.tenant_id WHERE group_id = NEW.id;
-    RETURN NULL;
-END
-$$;
-
-CREATE TRIGGER carry_group_memberships
-    AFTER UPDATE OF tenant_id ON groups
+CREATE TRIGGER refuse_to_move_groups
+    BEFORE UPDATE OF tenant_id ON groups
     FOR EACH ROW WHEN (OLD.tenant_id <> NEW.tenant_id)
-    EXECUTE FUNCTION carry_group_memberships();
+    EXECUTE FUNCTION refuse_to_move();
 
 -- Whoever leaves a tenant leaves its groups.
 CREATE FUNCTION leave_groups() RETURNS trigger

@@ -5,7 +5,7 @@ from asgiref.sync import async_to_sync
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Value
-from django.db.models.functions import Lower
+from django.db.models.functions import Lower, Now
 
 from accounts.models import User, UserIdentity
 from accounts.users import ChangeRefusedError
@@ -222,3 +222,19 @@ def test_an_identity_linked_meanwhile_does_not_stay(server, migrated_database, c
         alice.refresh_from_db()
         assert (alice.anonymized_at is None) == (link_is_first and isolation == "REPEATABLE READ")
         assert alice.identities.exists() == (alice.anonymized_at is None)
+
+
+def test_a_stale_copy_brings_no_verification_of_an_old_address_back(alice):
+    User.objects.filter(pk=alice.pk).update(email_verified_at=Now())
+    stale = User.objects.get(pk=alice.pk)
+    User.objects.filter(pk=alice.pk).update(email="other@example.com")
+    stale.email = "victim@example.com"
+    stale.save()
+    assert User.objects.get(pk=alice.pk).email_verified_at is None
+
+
+def test_an_anonymized_user_stays_so_whoever_writes(alice):
+    alice.anonymize()
+    with pytest.raises(IntegrityError) as refusal, transaction.atomic():
+        User.objects.filter(pk=alice.pk).update(anonymized_at=None, disabled_at=None, email="alice@example.com")
+    assert refusal.value.__cause__.diag.constraint_name == "users_stay_anonymized"

@@ -124,3 +124,13 @@ def test_the_asynchronous_twin():
         return await AuditLog.objects.apage()
 
     assert len(async_to_sync(page)().rows) == 1
+
+
+def test_rows_out_of_all_time_have_no_page():
+    ingest(timedelta(0))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO audit_logs (organization_id, action, resource_type, created_at) SELECT 'o', 'a', 'r', moment "
+            "FROM unnest('{infinity,infinity,-infinity,-infinity,4713-01-01 00:00:00+00 BC}'::timestamptz[]) AS moment"
+        )
+    assert [len(page) for page in pages(1)] == [1]

@@ -6,9 +6,10 @@ import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, transaction
 
+from audit import records
 from audit.models import AuditLog
 from audit.records import EventError
-from tests.factories import TenantFactory, UserFactory
+from tests.factories import OperatorFactory, TenantFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
 
@@ -183,3 +184,38 @@ def test_a_rule_of_the_database_refuses_all():
     with pytest.raises(IntegrityError):
         AuditLog.objects.ingest([EVENT, EVENT | {"outcome": "perhaps"}])
     assert AuditLog.objects.count() == 0
+
+
+def test_events_that_read_the_database_on_the_way():
+    users = UserFactory.create_batch(3)
+    AuditLog.objects.ingest(
+        EVENT | {"user": user} for user in type(users[0]).objects.only("pk").order_by("email").iterator()
+    )
+    labels = AuditLog.objects.order_by("actor_label").values_list("actor_label", flat=True)
+    assert list(labels) == sorted(user.email for user in users)
+
+
+def test_many_are_all_or_none(monkeypatch):
+    monkeypatch.setattr(records, "ROWS_A_COPY", 2)
+    assert AuditLog.objects.ingest([EVENT] * 5) == 5
+    with pytest.raises(EventError, match=r"^Event 5: "):
+        AuditLog.objects.ingest([EVENT] * 4 + [{}])
+    assert AuditLog.objects.count() == 5
+
+
+def test_an_operator_is_known_by_the_label_alone():
+    operator = OperatorFactory(email="operator@keyhub.test")
+    row = recorded(user=operator)
+    assert (row.user_id, row.actor_label) == (None, "operator@keyhub.test")
+    assert AuditLog.objects.ingest([EVENT | {"user": operator}]) == 1
+
+
+@pytest.mark.parametrize("event", [5, None, {5: 6}])
+def test_what_is_no_event(event):
+    with pytest.raises(EventError, match=r"^Event 1: it is no mapping of names\."):
+        AuditLog.objects.ingest([event])
+
+
+def test_integers_of_thousands_of_digits():
+    row = recorded(user_agent=10**5000, request_id=10**5000, ip_address=10**5000)
+    assert (row.user_agent, row.request_id, row.ip_address) == ("�", "�", None)

@@ -5,10 +5,17 @@ from datetime import timedelta
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, transaction
+from django.db.models import Value
 from django.db.models.functions import Now
+from django.test.utils import CaptureQueriesContext
 
-from auth_sessions.models import Session
-from auth_sessions.sessions import DisabledUserError, InvalidSessionError, SessionMembershipError
+from auth_sessions.models import ConsoleSession, Session
+from auth_sessions.sessions import (
+    ClosedOrganizationError,
+    DisabledUserError,
+    InvalidSessionError,
+    SessionMembershipError,
+)
 from auth_sessions.tokens import digest, new_token
 from tests.factories import SessionFactory, TenantFactory, TenantMembershipFactory, UserFactory
 
@@ -318,13 +325,57 @@ def test_leaving_takes_the_membership_off_live_sessions_alone(alice):
     leave(membership)
     places = dict(Session.objects.values_list("pk", "active_membership"))
     assert places == {live.pk: None, elsewhere.pk: other.pk, revoked.pk: membership.pk}
-    # What was revoked on the membership does not come to life on it.
+
+
+def test_a_revoked_session_stays_revoked_also_by_a_stale_copy(alice):
+    session, token = Session.objects.start(alice)
+    stale = Session.objects.authenticate(token)
+    session.revoke("signed out")
     with pytest.raises(IntegrityError) as refusal, transaction.atomic():
-        Session.objects.filter(pk=revoked.pk).update(revoked=False, revoked_at=None, revoked_reason=None)
-    assert refusal.value.__cause__.diag.constraint_name == "sessions_active_membership_is_active"
-    assert refusal.value.__cause__.diag.message_primary == (
-        f"The membership {membership.pk} has been left: no session can act in it. Choose another one."
-    )
+        stale.save()
+    assert refusal.value.__cause__.diag.constraint_name == "sessions_stay_revoked"
+    assert refused(token) == NOT_LIVE
+
+
+def test_a_lifetime_that_is_none(alice):
+    for lifetime in (timedelta(0), timedelta(-1), timedelta.max):
+        with pytest.raises(ValueError, match=r"^A session lives for more than nothing and 3650 days at most\.$"):
+            Session.objects.start(alice, lifetime=lifetime)
+        with pytest.raises(ValueError, match=r"^A session lives"):
+            ConsoleSession.objects.start("ORG-DEFAULT-001", lifetime=lifetime)
+
+
+def test_no_session_acts_in_a_suspended_organization(alice):
+    membership = TenantMembershipFactory(user=alice)
+    session, _ = Session.objects.start(alice)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE organizations SET status = 'suspended'")
+    for act in (
+        lambda: Session.objects.switch_tenant(session, membership),
+        lambda: Session.objects.start(alice, membership=membership),
+    ):
+        with pytest.raises(ClosedOrganizationError) as refusal:
+            act()
+        assert str(refusal.value) == (
+            "The tenant's organization is not active. Choose a tenant of another one, or ask an operator."
+        )
+    assert Session.objects.get(pk=session.pk).active_membership_id is None
+
+
+def test_what_the_caller_asks_of_the_query_is_done(alice):
+    _, token = Session.objects.start(alice)
+    assert Session.objects.annotate(one=Value(1)).authenticate(token).one == 1
+    assert "FOR UPDATE" in str(Session.objects.select_for_update().query)
+    with CaptureQueriesContext(connection) as queries:
+        Session.objects.select_for_update().authenticate(token)
+    assert "FOR UPDATE" in queries[0]["sql"]
+
+
+def test_anonymizing_forgets_where_the_person_has_been(alice):
+    session, _ = Session.objects.start(alice, ip_address="203.0.113.7", user_agent="Alice's telephone")
+    alice.anonymize()
+    session.refresh_from_db()
+    assert (session.ip_address, session.user_agent, session.revoked) == (None, None, True)
 
 
 def test_the_look_at_the_membership_changes_nothing_of_it(alice):

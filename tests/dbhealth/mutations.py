@@ -188,7 +188,8 @@ def _function(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[M
         "PARALLEL SAFE",
         "SET search_path = pg_catalog",
     ):
-        yield Mutation(name, f"{alter} {option}")
+        if option not in item.facts["definition"]:
+            yield Mutation(name, f"{alter} {option}")
     yield Mutation(name, f"ALTER FUNCTION {name} OWNER TO {STRANGER}")
     yield Mutation(f"function {name} to PUBLIC", f"{OWNER}REVOKE EXECUTE ON FUNCTION {name} FROM PUBLIC")
     body = item.facts["definition"].replace("$function$", "$function$/* changed */", 1)

@@ -7,6 +7,7 @@ import dns.rcode
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
 from orgs.domains import (
     DNSTroubleError,
@@ -390,3 +391,17 @@ def test_the_async_twins(acme, name_server):
         return outcome, await domains.afor_email("alice@acme.example")
 
     assert async_to_sync(twins)() == (Recheck(proved=["acme.example"]), acme)
+
+
+def test_a_changed_domain_is_not_verified_any_more(acme):
+    row = OrganizationDomainFactory(
+        organization=acme, domain="acme.example", is_verified=True, verified_at=timezone.now(), verification_token="t"
+    )
+    type(row).objects.filter(pk=row.pk).update(domain="victim.example")
+    row.refresh_from_db()
+    assert (row.is_verified, row.verified_at, row.verification_token) == (False, None, None)
+
+
+def test_a_domain_that_is_too_long_for_its_record(acme):
+    with pytest.raises(DomainRefusedError, match="is too long for a record below it"):
+        OrganizationDomain.objects.claim(acme, ".".join(["a" * 60] * 4)[:232] + ".example")

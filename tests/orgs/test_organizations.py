@@ -79,8 +79,8 @@ def test_one_organization(acme):
     assert (acme.resume(), acme.status) == (False, "active")
 
 
-def test_suspending_is_one_statement(acme, django_assert_num_queries):
-    with django_assert_num_queries(3):  # SAVEPOINT, UPDATE, RELEASE
+def test_suspending_locks_the_tenants_and_is_one_statement(acme, django_assert_num_queries):
+    with django_assert_num_queries(4):  # SAVEPOINT, SELECT … FOR NO KEY UPDATE, UPDATE, RELEASE
         Organization.objects.suspend()
 
 

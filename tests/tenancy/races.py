@@ -65,3 +65,21 @@ def join_group_or_leave(group_id: str, membership_id: str, leaves: bool) -> str:
     except IntegrityError as error:
         return error.__cause__.diag.constraint_name
     return "joined"
+
+
+def anonymize(user_id: str) -> str:
+    from accounts.users import ChangeRefusedError
+
+    try:
+        User.objects.filter(pk=user_id).anonymize()
+    except ChangeRefusedError:
+        return "refused"
+    return "anonymized"
+
+
+def leave_or_anonymize(membership_id: str, user_id: str, anonymizes: bool) -> str:
+    return anonymize(user_id) if anonymizes else leave(membership_id)
+
+
+def redeem_or_anonymize(code: str, user_id: str, anonymizes: bool) -> str:
+    return anonymize(user_id) if anonymizes else redeem(code, user_id)

@@ -1,6 +1,7 @@
 """Issuing, redeeming and revoking join codes."""
 
 import re
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from tenancy.join_codes import (
     UnknownCodeError,
 )
 from tenancy.memberships import LastAdminError
-from tenancy.models import TenantJoinCode, TenantJoinCodeRedemption, TenantMembership
+from tenancy.models import Tenant, TenantJoinCode, TenantJoinCodeRedemption, TenantMembership
 from tests.factories import TenantFactory, TenantJoinCodeFactory, TenantMembershipFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -384,3 +385,39 @@ def test_the_life_of_codes_and_memberships():
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_hostile_texts_of_codes(tenant):
+    for text in ("\ud800", "\0", "", None, "x" * 1_000_000):
+        with pytest.raises(UnknownCodeError):
+            TenantJoinCode.objects.redeem(text, UserFactory())
+
+
+@pytest.mark.parametrize("options", [{"max_uses": 2**31}, {"expires_in": timedelta.max}])
+def test_a_code_beyond_what_the_database_holds(tenant, options):
+    with pytest.raises(ValueError, match=r"^No code has such a limit or time"):
+        TenantJoinCode.objects.issue(tenant=tenant, **options)
+    assert not TenantJoinCode.objects.filter(tenant=tenant).exists()  # the transaction goes on
+
+
+def test_a_code_of_a_tenant_that_is_gone():
+    with pytest.raises(ValueError, match=r"^The tenant, or who issues the code, does not exist any more\.$"):
+        TenantJoinCode.objects.issue(tenant=Tenant(id=uuid.uuid4()))
+
+
+def test_what_an_admin_gives_again_is_no_codes(tenant):
+    bob, code = UserFactory(), TenantJoinCode.objects.issue(tenant=tenant)
+    membership = TenantJoinCode.objects.redeem(code.code, bob)
+    membership.remove()
+    TenantMembership.objects.filter(pk=membership.pk).update(left_at=None)
+    assert code.revoke(cascade=True) == 0
+    assert TenantMembership.objects.get(pk=membership.pk).left_at is None
+
+
+def test_the_code_that_a_user_came_back_by_is_the_one_that_counts(tenant):
+    bob = UserFactory()
+    first, second = (TenantJoinCode.objects.issue(tenant=tenant) for _ in range(2))
+    TenantJoinCode.objects.redeem(first.code, bob).leave()
+    TenantJoinCode.objects.redeem(second.code, bob)
+    assert first.revoke(cascade=True) == 0
+    assert second.revoke(cascade=True) == 1

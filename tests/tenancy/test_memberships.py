@@ -3,8 +3,9 @@
 import pytest
 from django.db import IntegrityError, transaction
 
+from tenancy.join_codes import RefusedUserError
 from tenancy.memberships import LastAdminError, NotAMemberError
-from tenancy.models import GroupMembership, Tenant, TenantMembership
+from tenancy.models import GroupMembership, Tenant, TenantJoinCode, TenantMembership
 from tests.factories import GroupMembershipFactory, TenantFactory, TenantMembershipFactory, UserFactory
 
 pytestmark = pytest.mark.django_db
@@ -68,11 +69,10 @@ def test_there_is_no_such_role(bob):
     [
         lambda rows: rows.update(role="member"),
         lambda rows: rows.update(left_at="2026-11-24T00:00:00Z"),
-        lambda rows: rows.update(tenant=TenantFactory()),
         lambda rows: rows.delete(),
         lambda rows: rows.get().user.delete(),
     ],
-    ids=["role", "left_at", "tenant", "delete", "delete the user"],
+    ids=["role", "left_at", "delete", "delete the user"],
 )
 def test_the_last_admin_stays_whoever_writes(tenant, alice, bob, writes):
     with pytest.raises(IntegrityError) as refusal, transaction.atomic():
@@ -144,12 +144,36 @@ def test_no_writer_says_another_tenant_than_the_groups(bob):
     assert membership.tenant_id == membership.group.tenant_id
 
 
-def test_a_group_that_goes_to_another_tenant_takes_its_members_only_where_they_belong(tenant):
-    membership = GroupMembershipFactory()
-    group = membership.group
-    with pytest.raises(IntegrityError, match="is no member of the group's tenant"), transaction.atomic():
-        type(group).objects.filter(pk=group.pk).update(tenant=tenant)
-    TenantMembershipFactory(tenant=tenant, user=membership.user)
-    type(group).objects.filter(pk=group.pk).update(tenant=tenant)
-    membership.refresh_from_db()
-    assert membership.tenant_id == tenant.pk
+@pytest.mark.parametrize("column", ["tenant", "user"])
+def test_a_membership_stays_in_its_tenant_and_with_its_user(bob, column):
+    other = TenantFactory() if column == "tenant" else UserFactory()
+    with pytest.raises(IntegrityError) as refusal, transaction.atomic():
+        TenantMembership.objects.filter(pk=bob.pk).update(**{column: other})
+    assert refusal.value.__cause__.diag.constraint_name == "tenant_memberships_stay"
+
+
+def test_whoever_has_left_can_still_be_barred(tenant, bob):
+    bob.leave()
+    left_at = bob.left_at
+    bob.remove()
+    assert (bob.left_reason, bob.left_at) == ("removed", left_at)
+    with pytest.raises(NotAMemberError):
+        bob.remove()
+    code = TenantJoinCode.objects.issue(tenant=tenant)
+    with pytest.raises(RefusedUserError):
+        TenantJoinCode.objects.redeem(code.code, bob.user)
+
+
+def test_an_anonymized_user_becomes_nobodys_member(tenant, bob):
+    bob.user.anonymize()
+    other = TenantFactory()
+    code = TenantJoinCode.objects.issue(tenant=other)
+    with pytest.raises(RefusedUserError):
+        TenantJoinCode.objects.redeem(code.code, bob.user)
+    for write in (
+        lambda: TenantMembershipFactory(tenant=other, user=bob.user),
+        lambda: TenantMembership.objects.filter(pk=bob.pk).update(left_at=None),
+    ):
+        with pytest.raises(IntegrityError) as refusal, transaction.atomic():
+            write()
+        assert refusal.value.__cause__.diag.constraint_name == "tenant_memberships_user_is_not_anonymized"

@@ -154,3 +154,29 @@ def test_nobody_stays_in_a_group_of_a_tenant_that_they_left(client, clients):
         outcomes = together.at_once([[str(group), memberships[n // 2], bool(n % 2)] for n in range(CLIENTS)])
         assert set(outcomes) <= {"joined", "left", "group_members_are_members"}
         assert client.execute("SELECT count(*) FROM group_memberships WHERE group_id = %s", [group]).fetchone() == (0,)
+
+
+def test_one_admin_stays_also_where_some_are_erased(client, clients):
+    together = clients("leave_or_anonymize")
+    for _ in range(ROUNDS):
+        tenant = new_tenant(client)
+        memberships = new_members(client, tenant, "admin", CLIENTS)
+        users = [
+            str(client.execute("SELECT user_id FROM tenant_memberships WHERE id = %s", [membership]).fetchone()[0])
+            for membership in memberships
+        ]
+        together.at_once([[memberships[n], users[n], bool(n % 2)] for n in range(CLIENTS)])
+        query = "SELECT count(*) FROM tenant_memberships WHERE tenant_id = %s AND role = 'admin' AND left_at IS NULL"
+        assert client.execute(query, [tenant]).fetchone() == (1,)
+
+
+def test_nobody_who_is_erased_is_a_member(client, clients):
+    together = clients("redeem_or_anonymize")
+    for _ in range(ROUNDS):
+        code, users = new_code(client, new_tenant(client), max_uses=0), new_users(client, CLIENTS // 2)
+        together.at_once([[code, users[n // 2], bool(n % 2)] for n in range(CLIENTS)])
+        erased_members = client.execute(
+            "SELECT count(*) FROM tenant_memberships JOIN users ON users.id = user_id "
+            "WHERE left_at IS NULL AND anonymized_at IS NOT NULL"
+        )
+        assert erased_members.fetchone() == (0,)
