@@ -1,13 +1,13 @@
 """A row of each table, with no more than the table asks for."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 
 import factory
 from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.models import Operator, User, UserIdentity
-from audit.models import AuditLog
+from audit.models import AuditLog, AuditSeal
 from auth_sessions.models import ConsoleSession, OAuthState, Session
 from auth_sessions.tokens import digest
 from orgs.models import Organization, OrganizationDomain
@@ -148,6 +148,17 @@ class ConsoleSessionFactory(DjangoModelFactory):
     session_id = factory.Sequence(lambda n: digest(f"console-session-{n}"))
     organization_id = DEFAULT_ORGANIZATION_ID
     expires_at = factory.LazyAttribute(_in_an_hour)
+
+
+class AuditSealFactory(DjangoModelFactory):
+    class Meta:
+        model = AuditSeal
+
+    number = factory.Sequence(lambda n: n + 1)
+    month = factory.Sequence(lambda n: date(2000 + n // 12, n % 12 + 1, 1))
+    rows = 0
+    digest = previous = names_digest = "0" * 64
+    signature = names_signature = ""
 
 
 class AuditLogFactory(DjangoModelFactory):

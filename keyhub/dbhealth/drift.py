@@ -263,6 +263,9 @@ class _Following:
         index = self.by_key.get(("index", item.table, item.name))
         if difference.expected is None and index is not None and index.expected is not None:
             return True
+        parent = _parent(self.expected, item.table)
+        if parent and difference.expected is None and self._state("constraint", parent, item.name) == "changed":
+            return True  # a CHECK that the partition has from its parent
         return self._of_parent("constraint", difference)
 
     def _of_parent(self, kind: str, difference: Difference) -> bool:

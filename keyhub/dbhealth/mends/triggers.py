@@ -11,10 +11,13 @@ def trigger(difference: Difference, drift: Drift) -> list[str]:
     statements = []
     if found is None or "definition" in difference.changed:
         definition = expected.facts["definition"]
+        drop = [f"DROP TRIGGER {expected.name} ON {expected.table};"] if found else []
         if definition.startswith("CONSTRAINT "):
-            drop = [f"DROP TRIGGER {expected.name} ON {expected.table};"] if found else []
             statements += [*drop, f"CREATE CONSTRAINT TRIGGER {expected.name} {definition[len('CONSTRAINT ') :]};"]
         else:
+            # One of rows has children in the partitions, which only go with it.
+            was_of_rows = found is not None and "FOR EACH ROW" in found.facts["definition"]
+            statements += drop if was_of_rows and "FOR EACH ROW" not in definition else []
             statements.append(f"CREATE OR REPLACE TRIGGER {expected.name} {definition};")
     wanted = expected.facts.get("enabled")
     if wanted != (found.facts.get("enabled") if found else None):
