@@ -13,15 +13,13 @@ NAMED_AFTER_A_MONTH = r"audit_logs_\d{4}_\d\d"
 LONGEST_LOST_MONTHS = 6  # who loses more in a row has noticed
 
 PARTITIONS = """
-    SELECT relname, pg_get_expr(relpartbound, 0), {is_open_although_sealed}
+    SELECT relname, pg_get_expr(relpartbound, 0),
+        EXISTS (SELECT FROM pg_trigger WHERE tgrelid = inhrelid AND tgname = %(trigger)s AND tgenabled IN ('O', 'A')),
+        has_table_privilege(to_regclass('audit_seals'), 'SELECT')
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = to_regclass('audit_logs')
 """
-IS_OPEN_ALTHOUGH_SEALED = f"""
-    EXISTS (SELECT FROM audit_seals WHERE relname = to_char(month, '"audit_logs_"YYYY_MM'))
-    AND NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = inhrelid AND tgname = '{auditpartitions.INSERT_TRIGGER}'
-                    AND tgenabled IN ('O', 'A'))
-"""
+SEALED = """SELECT to_char(month, '"audit_logs_"YYYY_MM') FROM audit_seals ORDER BY month"""
 DEFAULT = """
     SELECT relname, pg_relation_size(pg_class.oid) > 0, has_table_privilege(pg_class.oid, 'SELECT')
     FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partdefid WHERE partrelid = to_regclass('audit_logs')
@@ -32,24 +30,17 @@ IN_DEFAULT = """
 """
 
 
-def months(examination: Examination) -> Iterator[Finding]:
+def months(examination: Examination) -> Iterator[Finding | Unreadable]:
     """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months,
     audit.H006 sealed months that let rows in.
     """
-    has_seals = ("audit", "0006_audit_seals") in (examination.records or ())
-    is_open = IS_OPEN_ALTHOUGH_SEALED if has_seals else "false"
-    rows = examination.rows(PARTITIONS.format(is_open_although_sealed=is_open))
-    partitions = {name: bounds for name, bounds, _ in rows}
+    rows = examination.rows(PARTITIONS, {"trigger": auditpartitions.INSERT_TRIGGER})
+    partitions = {name: bounds for name, bounds, _, _ in rows}
     if not partitions:
         return
-    for name, _, is_open_although_sealed in sorted(rows):
-        if is_open_although_sealed:
-            yield Finding(
-                "audit.H006", Severity.CRITICAL, name, "the month is sealed, and lets rows in",
-                f"CREATE OR REPLACE TRIGGER {auditpartitions.INSERT_TRIGGER} BEFORE INSERT ON {name} FOR EACH ROW "
-                f"EXECUTE FUNCTION refuse_audit_insert();\nALTER TABLE {name} ENABLE TRIGGER "
-                f"{auditpartitions.INSERT_TRIGGER};",
-            )  # fmt: skip
+    yield from _sealed_and_open(
+        examination, {name for name, _, is_closed, _ in rows if not is_closed}, seals_are_readable=rows[0][3]
+    )
     existing, odd = set(), []
     for name, bounds in sorted(partitions.items()):
         month = Month.of_bounds(bounds)
@@ -76,6 +67,24 @@ def months(examination: Examination) -> Iterator[Finding]:
             f"ALTER TABLE audit_logs DETACH PARTITION {name};\n"
             f"INSERT INTO audit_logs SELECT * FROM {name};\nDROP TABLE {name};\nmanage.py auditpartitions",
         )  # fmt: skip
+
+
+def _sealed_and_open(
+    examination: Examination, without_trigger: set[str], seals_are_readable: bool | None
+) -> Iterator[Finding | Unreadable]:
+    if seals_are_readable is None:  # there is no such table yet
+        return
+    if not seals_are_readable:
+        yield Unreadable("audit.H006", "audit_seals")
+        return
+    for (partition,) in examination.rows(SEALED):
+        if partition in without_trigger:
+            yield Finding(
+                "audit.H006", Severity.CRITICAL, partition, "the month is sealed, and lets rows in",
+                f"CREATE OR REPLACE TRIGGER {auditpartitions.INSERT_TRIGGER} BEFORE INSERT ON {partition} "
+                f"FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert();\n"
+                f"ALTER TABLE {partition} ENABLE TRIGGER {auditpartitions.INSERT_TRIGGER};",
+            )  # fmt: skip
 
 
 def _gaps(months: set[Month]) -> Iterator[list[Month]]:

@@ -149,6 +149,7 @@ def test_eight_at_once_run_a_data_migration_once(sample, migrate, client):
         assert recorded(client) == ["0001_items", "0002_fill"]
 
 
+@pytest.mark.once
 def test_eight_at_once_build_an_index_concurrently(sample, migrate, client):
     index = "SQL('CREATE INDEX CONCURRENTLY item_name ON item (name)', 'DROP INDEX CONCURRENTLY item_name')"
     write_migration(sample, "0002_index", index, atomic=False)

@@ -1,3 +1,6 @@
+-- Whoever monitors reads the records of migrations, and these.
+GRANT SELECT ON audit_seals TO pg_monitor;
+
 -- A seal is never changed; but the digest of names is made anew when a person's name is erased.
 CREATE TRIGGER refuse_audit_seals_change
     BEFORE UPDATE OF number, month, rows, digest, previous, signature, sealed_at OR DELETE ON audit_seals
