@@ -303,6 +303,7 @@ def test_bin_with_other_programs(server, parent, script, mode):
 # Killed
 
 
+@pytest.mark.once
 def test_postmaster_killed_while_a_backend_is_busy(server):
     server.start()
     with server.connect("keyhub", user="keyhub") as connection:
@@ -554,6 +555,7 @@ def test_root_serves_by_a_system_user_and_opens_only_what_stops_it(server, paren
 
 
 @needs_root
+@pytest.mark.once
 def test_root_and_the_owner_take_turns(parent, ordinary, capfd):
     parent.chmod(0o700)
     os.chown(parent, ordinary.user_id, -1)
@@ -621,6 +623,7 @@ def test_the_system_user_cannot_be_made(server, monkeypatch):
 # The command
 
 
+@pytest.mark.once
 def test_command(server, monkeypatch):
     folder = server.folder
 

@@ -11,7 +11,7 @@ from tests.conftest import database_url
 ROUNDS = 10
 CLIENTS = PROCESSES * THREADS
 
-pytestmark = [pytest.mark.database, pytest.mark.parametrize("isolation", ISOLATION_LEVELS)]
+pytestmark = [pytest.mark.database, pytest.mark.once, pytest.mark.parametrize("isolation", ISOLATION_LEVELS)]
 
 
 @pytest.fixture
