@@ -7,9 +7,9 @@ issuer. What claims mean: OpenID Connect Core 1.0, sections 2 and 5.1.
 """
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, connections, models, router
+from django.db import IntegrityError, connections
 
-from keyhub.statements import one_statement
+from keyhub.statements import StatementQuerySet, one_statement
 
 CHECK_VIOLATION = "23514"
 FOREIGN_KEY_VIOLATION = "23503"
@@ -129,7 +129,7 @@ FIRST_SIGN_IN = """
 """
 
 
-class UserIdentityQuerySet(models.QuerySet):
+class UserIdentityQuerySet(StatementQuerySet):
     def link(self, user, provider: str, sub: str):
         """Give a user an outside identity, once; return it.
 
@@ -141,7 +141,7 @@ class UserIdentityQuerySet(models.QuerySet):
         row_id, user_id = self._row(LINK, keys)
         if user_id != user.pk:
             raise IdentityTakenError
-        return self.using(self._writer()).get(pk=row_id)
+        return self.using(self.writer).get(pk=row_id)
 
     def unlink(self, user, provider: str, sub: str) -> bool:
         """Take an identity from a user, but never the last one; return whether the user had it.
@@ -183,7 +183,7 @@ class UserIdentityQuerySet(models.QuerySet):
         return await sync_to_async(self.get_or_create_from_claims)(issuer, sub, email, email_verified)
 
     def _user_of(self, issuer: str, sub: str):
-        identities = self.model._default_manager.using(self._writer()).select_related("user")
+        identities = self.model._default_manager.using(self.writer).select_related("user")
         identity = identities.filter(provider=issuer, provider_sub=sub).first()
         if identity is None:
             return None
@@ -206,10 +206,10 @@ class UserIdentityQuerySet(models.QuerySet):
         if user_id is None:
             return None
         users = self.model._meta.get_field("user").related_model._default_manager
-        return users.using(self._writer()).get(pk=user_id), created
+        return users.using(self.writer).get(pk=user_id), created
 
     def _row(self, statement: str, parameters: dict) -> tuple:
-        using = self._writer()
+        using = self.writer
         try:
             with one_statement(using), connections[using].cursor() as cursor:
                 cursor.execute(statement, parameters)
@@ -223,9 +223,6 @@ class UserIdentityQuerySet(models.QuerySet):
             if claim := CLAIM_OF_CHECK.get(constraint):
                 raise MalformedClaimError(claim) from error
             raise
-
-    def _writer(self) -> str:
-        return self._db or router.db_for_write(self.model)
 
 
 def storable(claim: str, value: object) -> str:

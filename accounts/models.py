@@ -12,6 +12,7 @@ from django.db.models.lookups import LessThanOrEqual
 from accounts.identities import UserIdentityQuerySet
 from accounts.users import UserQuerySet
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+from keyhub.statements import rows_of
 
 # Modest: what delivers mail, only mail tells. RFC 5321, sections 2.3.11, 4.1.2 and 4.5.3.1.3.
 EMAIL_FORM = r"^[^@\s\u0001-\u001f\u007f]+@[^@.\s\u0001-\u001f\u007f]+(\.[^@.\s\u0001-\u001f\u007f]+)*$"
@@ -72,18 +73,15 @@ class User(models.Model):
 
     def disable(self) -> bool:
         """As UserQuerySet.disable(); return whether the user was not disabled yet."""
-        return self._changed(self._itself().disable())
+        return self._changed(rows_of(self).filter(pk=self.pk).disable())
 
     def enable(self) -> bool:
         """As UserQuerySet.enable(); return whether the user was disabled, and not anonymized."""
-        return self._changed(self._itself().enable())
+        return self._changed(rows_of(self).filter(pk=self.pk).enable())
 
     def anonymize(self) -> bool:
         """As UserQuerySet.anonymize(); return whether the user was not anonymized yet."""
-        return self._changed(self._itself().anonymize())
-
-    def _itself(self) -> UserQuerySet:
-        return type(self).objects.db_manager(self._state.db).filter(pk=self.pk)
+        return self._changed(rows_of(self).filter(pk=self.pk).anonymize())
 
     def _changed(self, rows: int) -> bool:
         self.refresh_from_db()
@@ -130,8 +128,7 @@ class UserIdentity(models.Model):
 
     def unlink(self) -> bool:
         """As UserIdentityQuerySet.unlink()."""
-        identities = type(self).objects.db_manager(self._state.db)
-        return identities.unlink(self.user, self.provider, self.provider_sub)
+        return rows_of(self).unlink(self.user, self.provider, self.provider_sub)
 
 
 class OperatorManager(BaseUserManager["Operator"]):

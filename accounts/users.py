@@ -1,11 +1,11 @@
 """What is done to users: looked up, disabled, enabled, made unrecognizable. Each in one statement."""
 
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, models, router
+from django.db import IntegrityError
 from django.db.models import F, TextField, Value
 from django.db.models.functions import Cast, Coalesce, Concat, Lower, Now
 
-from keyhub.statements import one_statement
+from keyhub.statements import StatementQuerySet, one_statement
 
 CHECK_VIOLATION = "23514"
 
@@ -18,7 +18,7 @@ class ChangeRefusedError(UserError):
     """A rule of the database stands against the change; the text is the database's own."""
 
 
-class UserQuerySet(models.QuerySet):
+class UserQuerySet(StatementQuerySet):
     def get_by_natural_key(self, email: str):
         """The user with this e-mail, in any case. Raises User.DoesNotExist.
 
@@ -73,7 +73,7 @@ class UserQuerySet(models.QuerySet):
         return await sync_to_async(self.anonymize)()
 
     def _change(self, **values) -> int:
-        using = self._db or router.db_for_write(self.model)
+        using = self.writer
         try:
             with one_statement(using):
                 return self.using(using).update(**values)

@@ -4,13 +4,17 @@ import contextlib
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from functools import partial
+from typing import TypeVar
 
 from django.db import DatabaseError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
+
+T = TypeVar("T")
 
 MONTHS_AHEAD = 3
 LOCK_TIMEOUT_MS = 500
@@ -133,24 +137,28 @@ def make_months(database: str, ahead: int = MONTHS_AHEAD) -> Result:
         wanted = wanted_months(connection, ahead)
         result.months_ahead_to = wanted[-1]
         for month in sorted({*wanted, *months_in_default(connection)} - existing_partitions(connection).keys()):
-            moved = _make_month_with_retries(connection, month)
+            moved = until_locks_are_got(
+                partial(_make_month, connection, month),
+                f"the partition {month.partition} could not be made in {TRIES} tries, because other sessions hold "
+                "locks on audit_logs",
+            )
             result.made.append(month)
             if moved:
                 result.moved[month] = moved
     return result
 
 
-def _make_month_with_retries(connection: BaseDatabaseWrapper, month: Month) -> int:
+def until_locks_are_got(step: Callable[[], T], gave_up: str) -> T:
+    """Try a step, which sets its lock_timeout, TRIES times. Raises PartitionLockError: `gave_up`, and what to do."""
     for tries_left in reversed(range(TRIES)):
         try:
-            return _make_month(connection, month)
+            return step()
         except DatabaseError as error:
             if getattr(error.__cause__, "sqlstate", None) != LOCK_NOT_AVAILABLE:
                 raise
             if not tries_left:
                 raise PartitionLockError(
-                    f"the partition {month.partition} could not be made in {TRIES} tries, because other sessions hold "
-                    f"locks on audit_logs ({str(error).strip()}). End the long transactions and run it again."
+                    f"{gave_up} ({str(error).strip()}). End the long transactions and run it again."
                 ) from error
             time.sleep(random.uniform(0.1, 0.5))  # noqa: S311 jitter
     raise AssertionError("unreachable")

@@ -11,10 +11,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.db import connections, models, transaction
+from django.db import connections, transaction
 from psycopg import sql
 
 from keyhub.client_input import first_address, storable_text
+from keyhub.statements import StatementQuerySet
 
 if TYPE_CHECKING:
     from audit.models import AuditLog
@@ -28,35 +29,19 @@ LARGEST_INTEGER = 10**30
 CUT = "…"
 
 
-class RecordingQuerySet(models.QuerySet):
-    def record(
-        self,
-        action: str,
-        resource_type: str,
-        resource_id: object = None,
-        *,
-        organization_id: str,
-        tenant: object = None,
-        user: object = None,
-        outcome: str = "success",
-        details: Mapping | None = None,
-        ip_address: object = None,
-        user_agent: object = None,
-        request_id: object = None,
-    ) -> AuditLog:
+class RecordingQuerySet(StatementQuerySet):
+    def record(self, action: str, resource_type: str, resource_id: object = None, **about: object) -> AuditLog:
         """Add one event, as a part of the caller's transaction: it stays or goes with what it tells.
+
+        `about` is what storable_event() takes: organization_id, and tenant, user, outcome, details, ip_address,
+        user_agent, request_id.
 
         `tenant` and `user` are rows, or anything with a UUID for `pk`; their names of the day are kept as labels.
         `outcome` is one of AuditLog.Outcome. What a client has sent may be anything: details, address, agent and
         request id are made fit to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS
         16.2.1, 16.3.
         """
-        return self.create(
-            **storable_event(
-                action, resource_type, resource_id, organization_id=organization_id, tenant=tenant, user=user,
-                outcome=outcome, details=details, ip_address=ip_address, user_agent=user_agent, request_id=request_id,
-            )
-        )  # fmt: skip
+        return self.create(**storable_event(action, resource_type, resource_id, **about))
 
     def ingest(self, events: Iterable[Mapping[str, object]]) -> int:
         """Add many events by COPY, all of them or none; return how many.
@@ -64,13 +49,12 @@ class RecordingQuerySet(models.QuerySet):
         Each is a mapping of the arguments of record(), and `created_at`, an aware datetime, where it happened before.
         Raises EventError where an event is none, and IntegrityError as record() does.
         """
-        self._for_write = True
-        connection = connections[self.db]
+        connection = connections[self.writer]
         numbered = enumerate(events, 1)
         names = [field.attname for field in self.model._meta.concrete_fields if field.attname != "id"]
         statement = sql.SQL("COPY audit_logs ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
         added = 0
-        with transaction.atomic(using=self.db), connection.cursor() as cursor:
+        with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute("SELECT statement_timestamp()")
             (now,) = cursor.fetchone()
             # Rows are made before the COPY begins: an event may be a query's, and meanwhile the connection is busy.

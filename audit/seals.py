@@ -13,15 +13,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from django.core import signing
-from django.db import DatabaseError, connections, transaction
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from psycopg import errors, sql
+from psycopg import sql
 
 from audit.auditpartitions import (
     INSERT_TRIGGER,
@@ -29,9 +29,9 @@ from audit.auditpartitions import (
     TRIES,
     Month,
     PartitionError,
-    PartitionLockError,
     existing_partitions,
     only_run,
+    until_locks_are_got,
 )
 from audit.models import AuditSeal
 
@@ -95,7 +95,10 @@ def seal_months(database: str, advance: Progress = lambda month, rows: None) -> 
     with only_run(connection):
         for month in closed_months(database):
             partition = existing_partitions(connection)[month]
-            _close(connection, partition)
+            until_locks_are_got(
+                partial(_close, connection, partition),
+                f"{partition} could not be closed in {TRIES} tries, because others write into it",
+            )
             yield _seal(database, month, partition, advance)
 
 
@@ -180,21 +183,9 @@ def _close(connection: BaseDatabaseWrapper, partition: str) -> None:
     statement = sql.SQL(
         "CREATE OR REPLACE TRIGGER {} BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert()"
     ).format(sql.Identifier(INSERT_TRIGGER), sql.Identifier(partition))
-    for tries_left in reversed(range(TRIES)):
-        try:
-            with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-                cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
-                cursor.execute(statement)
-            return
-        except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) != errors.LockNotAvailable.sqlstate:
-                raise
-            if not tries_left:
-                raise PartitionLockError(
-                    f"{partition} could not be closed in {TRIES} tries, because others write into it "
-                    f"({str(error).strip()}). End the long transactions and run it again."
-                ) from error
-            time.sleep(0.2)
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        cursor.execute(statement)
 
 
 def _seal(database: str, month: Month, partition: str, advance: Progress) -> AuditSeal:

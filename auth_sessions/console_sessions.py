@@ -6,13 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
-from django.db import IntegrityError, models, router
+from django.db import IntegrityError
 from django.db.models.functions import Now
 
+from auth_sessions.lifetimes import lifetime_of
 from auth_sessions.tokens import digest, new_token
 from keyhub.client_input import storable_text
-from keyhub.statements import one_statement
+from keyhub.statements import StatementQuerySet, one_statement
 
 if TYPE_CHECKING:
     from auth_sessions.models import ConsoleSession
@@ -21,7 +21,6 @@ CHECK_VIOLATION = "23514"
 FOREIGN_KEY_VIOLATION = "23503"
 NOT_NULL_VIOLATION = "23502"
 NO_SUCH_CONSOLE = {CHECK_VIOLATION, FOREIGN_KEY_VIOLATION, NOT_NULL_VIOLATION}
-LONGEST_LIFETIME = timedelta(days=3_650)
 
 
 class ConsoleSessionError(Exception):
@@ -45,7 +44,7 @@ class ClosedConsoleError(ConsoleSessionError):
         )
 
 
-class ConsoleSessionQuerySet(models.QuerySet):
+class ConsoleSessionQuerySet(StatementQuerySet):
     def live(self) -> ConsoleSessionQuerySet:
         """Those that have not expired, by the database's clock."""
         return self.filter(expires_at__gt=Now())
@@ -56,17 +55,15 @@ class ConsoleSessionQuerySet(models.QuerySet):
         `lifetime` is IDENTITY_SESSION_LIFETIME unless told. Raises ClosedConsoleError, and ValueError for a lifetime
         that is none.
         """
-        lifetime = settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime
-        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
-            raise ValueError(f"A session lives for more than nothing and {LONGEST_LIFETIME.days} days at most.")
+        ends = Now() + lifetime_of(lifetime)
         token = new_token()
-        database = self._db or router.db_for_write(self.model, **self._hints)
+        database = self.writer
         try:
             with one_statement(database):
                 row = self.using(database).create(
                     session_id=digest(token),
                     organization_id=storable_text(organization_id),
-                    expires_at=Now() + lifetime,
+                    expires_at=ends,
                 )
         except IntegrityError as error:
             if getattr(error.__cause__, "sqlstate", None) in NO_SUCH_CONSOLE:

@@ -12,6 +12,7 @@ from auth_sessions.console_sessions import ConsoleSessionQuerySet
 from auth_sessions.oauth_states import OAuthStateQuerySet
 from auth_sessions.sessions import SessionQuerySet
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+from keyhub.statements import rows_of
 from tenancy.models import TenantMembership
 
 DIGEST = "^[0-9a-f]{64}$"
@@ -77,7 +78,7 @@ class Session(models.Model):
 
     def revoke(self, reason: str) -> bool:
         """Revoke this session; False where it was revoked already."""
-        revoked = type(self).objects.using(self._state.db).filter(pk=self.pk).revoke(reason)
+        revoked = rows_of(self).filter(pk=self.pk).revoke(reason)
         self.refresh_from_db(fields=["revoked", "revoked_at", "revoked_reason"])
         return bool(revoked)
 

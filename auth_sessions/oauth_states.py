@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
-from django.db import models, router
 
 from auth_sessions.tokens import digest, new_token
 from keyhub.client_input import storable_text
+from keyhub.statements import StatementQuerySet
 
 if TYPE_CHECKING:
     from auth_sessions.models import OAuthState
@@ -69,7 +69,7 @@ class BegunSignIn:
     nonce: str = field(repr=False)
 
 
-class OAuthStateQuerySet(models.QuerySet):
+class OAuthStateQuerySet(StatementQuerySet):
     def begin(self, provider: str, redirect_uri: str | None = None) -> BegunSignIn:
         """Begin a sign-in at a provider, after which the browser goes to the path `redirect_uri`.
 
@@ -94,9 +94,8 @@ class OAuthStateQuerySet(models.QuerySet):
         `state` is from the address, `browser` from the cookie, `provider` the one whose answer it is (RFC 9700 4.4).
         Raises RefusedStateError.
         """
-        database = self._db or router.db_for_write(self.model, **self._hints)
         parameters = [digest(state or ""), digest(browser or ""), storable_text(provider)]
-        consumed = list(self.model._base_manager.using(database).raw(CONSUME, parameters))
+        consumed = self.statement(CONSUME, parameters)
         if not consumed:
             raise RefusedStateError
         return consumed[0]

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import IntegrityError, connections, models, router
+from django.db import IntegrityError, connections, models
 from django.db.models import Exists, ExpressionWrapper, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
 
 from accounts.models import User
+from auth_sessions.lifetimes import lifetime_of
 from auth_sessions.tokens import digest, new_token
 from keyhub.client_input import first_address, storable_text
-from keyhub.statements import one_statement
+from keyhub.statements import StatementQuerySet, one_statement
 from tenancy.models import Tenant, TenantMembership
 
 if TYPE_CHECKING:
     from auth_sessions.models import Session
 
 TOUCH_INTERVAL = timedelta(minutes=1)
-LONGEST_LIFETIME = timedelta(days=3_650)
 REASON_CHARACTERS = 200
 
 INSERT = """
@@ -37,16 +37,19 @@ INSERT = """
     RETURNING sessions.*
 """
 # live() by hand: the ORM takes longer to write it than the server to find the row.
-AUTHENTICATE = """
-    SELECT {columns}, last_accessed_at IS NULL OR last_accessed_at <= statement_timestamp() - %(touched_every)s
-    FROM sessions
-    WHERE session_id = %(session_id)s AND NOT revoked AND expires_at > statement_timestamp()
+LIVE = """
+    NOT revoked AND expires_at > statement_timestamp()
         AND coalesce(last_accessed_at, created_at) > statement_timestamp() - %(idle_for)s
         AND EXISTS (SELECT FROM users WHERE users.id = sessions.user_id AND disabled_at IS NULL)
 """
+AUTHENTICATE = f"""
+    SELECT {{columns}}, last_accessed_at IS NULL OR last_accessed_at <= statement_timestamp() - %(touched_every)s
+    FROM sessions
+    WHERE session_id = %(session_id)s AND {LIVE}
+"""  # noqa: S608 constants
 # The tenant is locked before the session, as by whoever suspends its organization, and the membership before it, as by
 # whoever leaves: so none of them ever waits for the other.
-SWITCH = """
+SWITCH = f"""
     WITH tenant AS MATERIALIZED (SELECT FROM tenants WHERE id = %(tenant)s FOR SHARE),
     membership AS MATERIALIZED (
         SELECT id FROM tenant_memberships
@@ -56,11 +59,9 @@ SWITCH = """
     )
     UPDATE sessions SET active_membership_id = membership.id
     FROM membership
-    WHERE sessions.id = %(session)s AND NOT revoked AND expires_at > statement_timestamp()
-        AND coalesce(last_accessed_at, created_at) > statement_timestamp() - %(idle_for)s
-        AND EXISTS (SELECT FROM users WHERE users.id = sessions.user_id AND disabled_at IS NULL)
+    WHERE sessions.id = %(session)s AND {LIVE}
     RETURNING active_membership_id
-"""
+"""  # noqa: S608 constants
 MEMBERSHIP_RULES = {"sessions_active_membership_is_active", "sessions_active_membership_id_user_id_fkey"}
 
 
@@ -96,7 +97,7 @@ class SessionMembershipError(SessionError):
         super().__init__("The user is not an active member of this tenant. Choose another tenant, or join it again.")
 
 
-class SessionQuerySet(models.QuerySet):
+class SessionQuerySet(StatementQuerySet):
     """All times are the database's; SQL writers in other languages keep to the same constraints and triggers."""
 
     def live(self) -> SessionQuerySet:
@@ -128,22 +129,18 @@ class SessionQuerySet(models.QuerySet):
         holds: the first valid address is taken, the agent is cut. Raises DisabledUserError, SessionMembershipError,
         ClosedOrganizationError, and ValueError for a lifetime that is none.
         """
-        lifetime = settings.IDENTITY_SESSION_LIFETIME if lifetime is None else lifetime
-        if not timedelta(0) < lifetime <= LONGEST_LIFETIME:
-            raise ValueError(f"A session lives for more than nothing and {LONGEST_LIFETIME.days} days at most.")
         token = new_token()
         parameters = [
             digest(token),
             membership and membership.pk,
-            lifetime,
+            lifetime_of(lifetime),
             first_address(ip_address),
             storable_text(user_agent),
             user.pk,
         ]
-        database = self._writing()
         try:
-            with one_statement(database):
-                started = list(self.model._base_manager.using(database).raw(INSERT, parameters))
+            with one_statement(self.writer):
+                started = self.statement(INSERT, parameters)
         except IntegrityError as error:
             _raise_kindly(error)
             raise
@@ -171,7 +168,7 @@ class SessionQuerySet(models.QuerySet):
 
     def _row(self, token: str) -> tuple[Session, bool] | None:
         """The live session of a token, and whether the access is to be noted."""
-        database, fields = self._writing(), self.model._meta.concrete_fields
+        database, fields = self.writer, self.model._meta.concrete_fields
         parameters = {
             "session_id": digest(token or ""),
             "touched_every": TOUCH_INTERVAL,
@@ -184,7 +181,7 @@ class SessionQuerySet(models.QuerySet):
 
     def _row_by_the_orm(self, token: str) -> tuple[Session, bool] | None:
         """As _row(), with what the caller has asked for."""
-        live = self.using(self._writing()).live().filter(session_id=digest(token or ""))
+        live = self.using(self.writer).live().filter(session_id=digest(token or ""))
         noted = live.annotate(_is_due=ExpressionWrapper(_due(), output_field=models.BooleanField()))
         return next(((session, session._is_due) for session in noted), None)
 
@@ -257,12 +254,9 @@ class SessionQuerySet(models.QuerySet):
     async def arevoke_all(self, *args, **kwargs):
         return await sync_to_async(self.revoke_all)(*args, **kwargs)
 
-    def _writing(self) -> str:
-        return self._db or router.db_for_write(self.model, **self._hints)
-
     def _all(self) -> SessionQuerySet:
         """All sessions of the database that writes go to."""
-        return type(self)(self.model, using=self._writing())
+        return type(self)(self.model, using=self.writer)
 
 
 def _due() -> Q:

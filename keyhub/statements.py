@@ -19,8 +19,18 @@ def one_statement(using: str) -> Iterator[None]:
         yield
 
 
+def rows_of(row: models.Model) -> models.QuerySet:
+    """The manager's rows of a row's model, on the database that the row is from."""
+    return type(row).objects.using(row._state.db)
+
+
 class StatementQuerySet(models.QuerySet):
+    @property
+    def writer(self) -> str:
+        """The alias of the database that writes go to."""
+        self._for_write = True  # which decides self.db
+        return self.db
+
     def statement(self, sql: str, params: dict[str, object]) -> list[models.Model]:
         """Run a statement that writes and returns rows of the model's table; return them as rows of the model."""
-        self._for_write = True  # which decides self.db
-        return list(self.raw(sql, params))
+        return list(self.using(self.writer).raw(sql, params))

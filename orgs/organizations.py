@@ -1,8 +1,9 @@
 """What is done to organizations: suspended, and resumed."""
 
 from asgiref.sync import sync_to_async
-from django.db import InternalError, models, router, transaction
+from django.db import InternalError, transaction
 
+from keyhub.statements import StatementQuerySet
 from tenancy.models import Tenant
 
 INVALID_TRANSACTION_STATE = "25000"
@@ -16,7 +17,7 @@ class WrongIsolationError(OrganizationError):
     """The transaction is not READ COMMITTED; the text is the database's own."""
 
 
-class OrganizationQuerySet(models.QuerySet):
+class OrganizationQuerySet(StatementQuerySet):
     def suspend(self) -> int:
         """Close active organizations for as long as they are suspended; return how many were active.
 
@@ -36,7 +37,7 @@ class OrganizationQuerySet(models.QuerySet):
         return await sync_to_async(self.resume)()
 
     def _change(self, before: str, after: str) -> int:
-        using = self._db or router.db_for_write(self.model)
+        using = self.writer
         try:
             with transaction.atomic(using=using):
                 concerned = self.using(using).filter(status=before)

@@ -58,7 +58,7 @@ class GroupQuerySet(StatementQuerySet):
         """
         params = {"id": group.pk, "tenant": group.tenant_id, "parent": parent and parent.pk}
         try:
-            with one_statement(self.db):
+            with one_statement(self.writer):
                 moved = self.statement(MOVE, params)
         except IntegrityError as error:
             constraint = error.__cause__.diag.constraint_name
@@ -70,9 +70,9 @@ class GroupQuerySet(StatementQuerySet):
         return moved[0]
 
     def _refusal(self, group: models.Model, parent: models.Model, constraint: str) -> GroupError:
-        if parent.pk == group.pk or self.using(self.db).descendants(group).filter(pk=parent.pk).exists():
+        if parent.pk == group.pk or self.using(self.writer).descendants(group).filter(pk=parent.pk).exists():
             return CycleError(f"{group} cannot go below {parent}, which is part of it. Move {parent} away first.")
-        if not self.using(self.db).filter(pk=parent.pk, tenant_id=group.tenant_id).exists():
+        if not self.using(self.writer).filter(pk=parent.pk, tenant_id=group.tenant_id).exists():
             return ForeignParentError(f"{parent} is no group of the same tenant. Choose one of {group}'s own tenant.")
         if constraint == DEPTH:
             return TooDeepError(f"{group} and what is below it would be nested too deeply under {parent}.")

@@ -135,9 +135,8 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
             "tenant": tenant.pk, "code": "-".join(["KH", *groups]), "expires_in": expires_in, "max_uses": max_uses,
             "role": self.model.Role(role), "created_by": created_by and created_by.pk,
         }  # fmt: skip
-        self._for_write = True
         try:
-            with one_statement(self.db):
+            with one_statement(self.writer):
                 (code,) = self.statement(ISSUE, params)
         except DataError as error:
             raise ValueError("No code has such a limit or time: the database holds 2147483647 uses at most.") from error
@@ -153,7 +152,6 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
         One statement, one use. Raises JoinCodeError: one of its classes for each reason.
         """
         params = {"code": (storable_text(code) or "").replace(REPLACEMENT, ""), "user": user.pk}
-        self._for_write = True
         for _ in range(TRIES):
             if admitted := self._admit(params):
                 return admitted[0]
@@ -164,7 +162,7 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
 
     def _admit(self, params: dict[str, object]) -> list[models.Model]:
         try:
-            with one_statement(self.db):
+            with one_statement(self.writer):
                 return self._memberships().statement(REDEEM, params)
         except IntegrityError as error:
             is_anonymized = error.__cause__.diag.constraint_name == "tenant_memberships_user_is_not_anonymized"
@@ -173,13 +171,13 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
         return []
 
     def _memberships(self) -> models.QuerySet:
-        return self.model._meta.apps.get_model("tenancy", "TenantMembership").objects.using(self.db)
+        return self.model._meta.apps.get_model("tenancy", "TenantMembership").objects.using(self.writer)
 
     def _refusal(self, code: str, user: models.Model) -> JoinCodeError:
         """Tell, after the fact, why a code did not let a user in."""
         normalized = Func(F("code"), function="normalize_join_code", output_field=models.TextField())
         asked = Func(Value(code), function="normalize_join_code", output_field=models.TextField())
-        found = self.using(self.db).alias(normalized=normalized).filter(normalized=asked).with_state().first()
+        found = self.using(self.writer).alias(normalized=normalized).filter(normalized=asked).with_state().first()
         if found is None:
             return UnknownCodeError("No tenant has this code. Look for a typing error.")
         membership = self._memberships().filter(tenant=found.tenant_id, user=user).first()
@@ -190,7 +188,7 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
         if found.state in REFUSALS:
             error, words = REFUSALS[found.state]
             return error(f"{words} Ask an admin of the tenant for another one.")
-        if not user.__class__.objects.using(self.db).filter(pk=user.pk, disabled_at=None).exists():
+        if not user.__class__.objects.using(self.writer).filter(pk=user.pk, disabled_at=None).exists():
             return RefusedUserError("The user is disabled, or not there any more.")
         return JoinCodeError("The code changed while it was redeemed. Try again.")
 
@@ -199,11 +197,10 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
 
         Raises LastAdminError where a tenant would be left without an admin; then nothing has changed.
         """
-        self._for_write = True
         revoked = self.order_by("pk").values_list(
             Func(F("pk"), Value(cascade), function="revoke_join_code", output_field=models.BigIntegerField()), flat=True
         )
-        with last_admin_refused(self.db):
+        with last_admin_refused(self.writer):
             return sum(revoked)
 
     async def aissue(self, **options) -> models.Model:

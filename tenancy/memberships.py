@@ -73,7 +73,7 @@ class TenantMembershipQuerySet(StatementQuerySet):
 
     def _changed(self, sql: str, membership: models.Model, **values: str) -> models.Model:
         params = {"id": membership.pk, "tenant": membership.tenant_id, **values}
-        with last_admin_refused(self.db):
+        with last_admin_refused(self.writer):
             rows = self.statement(sql, params)
         if not rows:
             raise NotAMemberError(f"Membership {membership.pk} has ended: only an active one can be changed.")

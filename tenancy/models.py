@@ -9,6 +9,7 @@ from django.db.models.lookups import Exact
 
 from accounts.models import User
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
+from keyhub.statements import rows_of
 from tenancy.groups import GroupQuerySet
 from tenancy.join_codes import TenantJoinCodeQuerySet
 from tenancy.memberships import TenantMembershipQuerySet
@@ -127,15 +128,15 @@ class TenantMembership(models.Model):
 
     def leave(self) -> None:
         """The member goes. Raises MembershipError: LastAdminError, NotAMemberError."""
-        self._take_over(_rows_of(self).leave(self))
+        self._take_over(rows_of(self).leave(self))
 
     def remove(self) -> None:
         """Expel the member, whom no join code lets in again. Raises MembershipError as leave() does."""
-        self._take_over(_rows_of(self).remove(self))
+        self._take_over(rows_of(self).remove(self))
 
     def change_role(self, role: str) -> None:
         """Raises ValueError where there is no such role, and MembershipError as leave() does."""
-        self._take_over(_rows_of(self).change_role(self, role))
+        self._take_over(rows_of(self).change_role(self, role))
 
     def _take_over(self, row: "TenantMembership") -> None:
         for field in ("role", "left_at", "left_reason", "updated_at"):
@@ -219,7 +220,7 @@ class TenantJoinCode(models.Model):
 
         Returns how many were taken back. Raises LastAdminError where a tenant would be left without an admin.
         """
-        taken = _rows_of(self).filter(pk=self.pk).revoke(cascade=cascade)
+        taken = rows_of(self).filter(pk=self.pk).revoke(cascade=cascade)
         self.refresh_from_db(fields=["revoked_at"])
         return taken
 
@@ -318,12 +319,12 @@ class Group(models.Model):
 
     def move(self, parent: "Group | None") -> None:
         """Put the group, with what is below it, under another one or, with None, at the top. Raises GroupError."""
-        _rows_of(self).move(self, parent)
+        rows_of(self).move(self, parent)
         self.refresh_from_db()
 
     def descendants(self) -> models.QuerySet:
         """The groups below this one, at any depth."""
-        return _rows_of(self).descendants(self)
+        return rows_of(self).descendants(self)
 
 
 class GroupMembership(models.Model):
@@ -361,8 +362,3 @@ class GroupMembership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.group}"
-
-
-def _rows_of(row: models.Model) -> models.QuerySet:
-    """The manager of a row's model, on the database that the row is from."""
-    return type(row).objects.using(row._state.db)

@@ -41,13 +41,13 @@ class TenantQuerySet(StatementQuerySet):
         for attempt in range(1, TRIES + 1):
             try:
                 # What another session has set meanwhile is in no snapshot yet: the next try sees it.
-                with one_statement(self.db):
+                with one_statement(self.writer):
                     self.statement(SET_DEFAULT, {"id": tenant.pk})
                 break
             except IntegrityError as error:
                 if error.__cause__.sqlstate != UNIQUE_VIOLATION or attempt == TRIES:
                     raise
-        tenant.refresh_from_db(using=self.db)
+        tenant.refresh_from_db(using=self.writer)
 
     async def aset_default(self, tenant: models.Model) -> None:
         await sync_to_async(self.set_default)(tenant)

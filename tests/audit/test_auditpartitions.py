@@ -26,22 +26,8 @@ INSERT = (
 )
 
 
-@pytest.fixture
-def client(server, migrated_database):
-    with psycopg.connect(
-        host=str(server.socket_directory), dbname=migrated_database, user="keyhub", autocommit=True
-    ) as client:
-        client.execute("SET TimeZone = 'UTC'")
-        yield client
-
-
-@pytest.fixture
-def this_month(client) -> Month:
-    return Month.of(client.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0])
-
-
-def partitions(client) -> dict[str, str]:
-    return dict(client.execute(BOUNDS).fetchall())
+def partitions(owner) -> dict[str, str]:
+    return dict(owner.execute(BOUNDS).fetchall())
 
 
 def bounds(month: Month) -> str:
@@ -62,9 +48,9 @@ def test_months_follow_each_other():
     ]
 
 
-def test_the_migration_makes_four_months_and_a_default(client, this_month):
+def test_the_migration_makes_four_months_and_a_default(owner, this_month):
     expected = {this_month.plus(n).partition: bounds(this_month.plus(n)) for n in range(4)}
-    assert partitions(client) == {**expected, "audit_logs_default": "DEFAULT"}
+    assert partitions(owner) == {**expected, "audit_logs_default": "DEFAULT"}
 
 
 @pytest.mark.parametrize("zone", ["Asia/Tokyo", "America/Los_Angeles"])
@@ -72,25 +58,25 @@ def test_the_migration_gives_utc_months_in_every_time_zone(server, manage, empty
     with server.connect() as admin:
         admin.execute(f"ALTER ROLE keyhub IN DATABASE {empty_database} SET TimeZone = '{zone}'")
     assert manage("migrate", "audit", "-v0", database=empty_database).returncode == 0
-    with server.connect(empty_database, "keyhub") as client:
-        client.execute("SET TimeZone = 'UTC'")
-        found = partitions(client)
-        now = client.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0]
+    with server.connect(empty_database, "keyhub") as owner:
+        owner.execute("SET TimeZone = 'UTC'")
+        found = partitions(owner)
+        now = owner.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0]
     assert found[Month.of(now).partition] == bounds(Month.of(now))
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/Los_Angeles"])
 def test_the_months_at_the_end_of_a_year(server, manage, empty_database, zone):
     def set_clock(moment: str) -> None:
-        with server.connect(empty_database, "keyhub") as client:
-            client.execute(
+        with server.connect(empty_database, "keyhub") as owner:
+            owner.execute(
                 "CREATE OR REPLACE FUNCTION public.statement_timestamp() RETURNS timestamptz STABLE LANGUAGE sql "
                 f"AS $$SELECT timestamptz '{moment}'$$"
             )
 
     def months() -> list[str]:
-        with server.connect(empty_database, "keyhub") as client:
-            return sorted(set(partitions(client)) - {"audit_logs_default"})
+        with server.connect(empty_database, "keyhub") as owner:
+            return sorted(set(partitions(owner)) - {"audit_logs_default"})
 
     with server.connect(empty_database) as admin:
         settings = {"TimeZone": f"'{zone}'", "search_path": "public, pg_catalog"}  # public's clock, not pg_catalog's
@@ -105,12 +91,12 @@ def test_the_months_at_the_end_of_a_year(server, manage, empty_database, zone):
     assert months() == [*four, "audit_logs_2027_04"]
 
 
-def test_rows_go_to_the_month_of_their_utc_time(client, this_month):
+def test_rows_go_to_the_month_of_their_utc_time(owner, this_month):
     following = this_month.plus(1)
-    client.execute("SET TimeZone = 'Asia/Tokyo'")
-    client.execute(INSERT, ["last moment", f"{following.year}-{following.number:02}-01 08:59:59.999999+09"])
-    client.execute(INSERT, ["first moment", f"{following.year}-{following.number:02}-01 09:00:00+09"])
-    found = dict(client.execute("SELECT resource_id, tableoid::regclass::text FROM audit_logs").fetchall())
+    owner.execute("SET TimeZone = 'Asia/Tokyo'")
+    owner.execute(INSERT, ["last moment", f"{following.year}-{following.number:02}-01 08:59:59.999999+09"])
+    owner.execute(INSERT, ["first moment", f"{following.year}-{following.number:02}-01 09:00:00+09"])
+    found = dict(owner.execute("SELECT resource_id, tableoid::regclass::text FROM audit_logs").fetchall())
     assert found == {"last moment": this_month.partition, "first moment": following.partition}
 
 
@@ -120,13 +106,13 @@ def test_nothing_to_do(manage, migrated_database, this_month):
     assert result.stdout == f"Nothing to do: every month up to {this_month.plus(3)} has its partition.\n"
 
 
-def test_months_ahead_are_made_as_the_migration_makes_them(manage, migrated_database, client, this_month):
+def test_months_ahead_are_made_as_the_migration_makes_them(manage, migrated_database, owner, this_month):
     result = manage("auditpartitions", "--ahead", "5", database=migrated_database)
     assert result.stdout == f"{this_month.plus(4).partition}: made\n{this_month.plus(5).partition}: made\n"
-    assert partitions(client)[this_month.plus(5).partition] == bounds(this_month.plus(5))
+    assert partitions(owner)[this_month.plus(5).partition] == bounds(this_month.plus(5))
 
     def shape(month: Month) -> list[tuple]:
-        definitions = client.execute(
+        definitions = owner.execute(
             "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %(table)s::regclass UNION ALL "
             "SELECT conname || pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = %(table)s::regclass "
             "AND contype <> 'n' UNION ALL "
@@ -142,7 +128,7 @@ def test_months_ahead_are_made_as_the_migration_makes_them(manage, migrated_data
     assert shape(this_month.plus(5)) == shape(this_month)
 
 
-def test_rows_in_default_are_moved_to_their_month(manage, migrated_database, client):
+def test_rows_in_default_are_moved_to_their_month(manage, migrated_database, owner):
     for resource, moment in [
         ("a", "2020-02-29 23:59:59+00"),
         ("b", "2020-02-01 00:00:00+00"),
@@ -150,15 +136,15 @@ def test_rows_in_default_are_moved_to_their_month(manage, migrated_database, cli
         ("d", "infinity"),
         ("e", "-infinity"),
     ]:
-        client.execute(INSERT, [resource, moment])
-    rows_before = client.execute("SELECT row_to_json(audit_logs)::text FROM audit_logs ORDER BY 1").fetchall()
+        owner.execute(INSERT, [resource, moment])
+    rows_before = owner.execute("SELECT row_to_json(audit_logs)::text FROM audit_logs ORDER BY 1").fetchall()
     result = manage("auditpartitions", database=migrated_database)
     assert (result.returncode, result.stdout) == (
         0,
         "audit_logs_2020_02: made, 2 rows moved from DEFAULT\naudit_logs_2031_07: made, 1 row moved from DEFAULT\n",
     )
-    assert client.execute("SELECT row_to_json(audit_logs)::text FROM audit_logs ORDER BY 1").fetchall() == rows_before
-    assert dict(client.execute("SELECT resource_id, tableoid::regclass::text FROM audit_logs").fetchall()) == {
+    assert owner.execute("SELECT row_to_json(audit_logs)::text FROM audit_logs ORDER BY 1").fetchall() == rows_before
+    assert dict(owner.execute("SELECT resource_id, tableoid::regclass::text FROM audit_logs").fetchall()) == {
         "a": "audit_logs_2020_02",
         "b": "audit_logs_2020_02",
         "c": "audit_logs_2031_07",
@@ -167,14 +153,14 @@ def test_rows_in_default_are_moved_to_their_month(manage, migrated_database, cli
     }
 
 
-def test_json_goes_to_stdout_alone(manage, migrated_database, client):
-    client.execute(INSERT, ["a", "2020-02-29 23:59:59+00"])
+def test_json_goes_to_stdout_alone(manage, migrated_database, owner):
+    owner.execute(INSERT, ["a", "2020-02-29 23:59:59+00"])
     result = manage("auditpartitions", "--format", "json", database=migrated_database)
     assert json.loads(result.stdout) == {"made": ["audit_logs_2020_02"], "moved": {"audit_logs_2020_02": 1}}
     assert result.stderr == ""
 
 
-def test_eight_at_once_make_each_month_once(manage, migrated_database, client, this_month):
+def test_eight_at_once_make_each_month_once(manage, migrated_database, owner, this_month):
     with ThreadPoolExecutor(8) as pool:
         results = list(
             pool.map(lambda _: manage("auditpartitions", "--ahead", "12", database=migrated_database), range(8))
@@ -182,10 +168,10 @@ def test_eight_at_once_make_each_month_once(manage, migrated_database, client, t
     assert [result.returncode for result in results] == [0] * 8
     made = [line for result in results for line in result.stdout.splitlines() if line.endswith(": made")]
     assert sorted(made) == sorted(f"{this_month.plus(n).partition}: made" for n in range(4, 13))
-    assert len(partitions(client)) == 14
+    assert len(partitions(owner)) == 14
 
 
-def test_writers_go_on_and_no_row_is_lost(server, manage, migrated_database, client):
+def test_writers_go_on_and_no_row_is_lost(server, manage, migrated_database, owner):
     """Rows of a month without a partition keep coming into DEFAULT while that month is made."""
     stop = threading.Event()
     written = {"now": 0, "old": 0}
@@ -212,13 +198,13 @@ def test_writers_go_on_and_no_row_is_lost(server, manage, migrated_database, cli
         stop.set()
         writer.join()
     assert result.returncode == 0, result.stderr
-    counted = dict(client.execute("SELECT resource_id, count(*) FROM audit_logs GROUP BY 1").fetchall())
+    counted = dict(owner.execute("SELECT resource_id, count(*) FROM audit_logs GROUP BY 1").fetchall())
     assert counted == written
     assert refused <= 1
 
 
-def test_a_reader_that_holds_audit_logs_makes_it_give_up_cleanly(manage, migrated_database, server, client, this_month):
-    before = partitions(client)
+def test_a_reader_that_holds_audit_logs_makes_it_give_up_cleanly(manage, migrated_database, server, owner, this_month):
+    before = partitions(owner)
     with server.connect(migrated_database, "keyhub") as holder, holder.transaction():
         holder.execute("LOCK TABLE audit_logs_default IN ACCESS SHARE MODE")
         result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
@@ -228,34 +214,34 @@ def test_a_reader_that_holds_audit_logs_makes_it_give_up_cleanly(manage, migrate
         "sessions hold locks on audit_logs (canceling statement due to lock timeout). End the long transactions and "
         "run it again.\n"
     )
-    assert partitions(client) == before
+    assert partitions(owner) == before
     assert manage("auditpartitions", "--ahead", "4", database=migrated_database).returncode == 0
 
 
-def test_killed_at_any_moment_it_can_be_run_again(server, migrated_database, client, this_month, manage):
+def test_killed_at_any_moment_it_can_be_run_again(server, migrated_database, owner, this_month, manage):
     """kill -9 amid the months, five times: no row lost or doubled, no half-made month."""
     for resource in range(200):
-        client.execute(INSERT, [str(resource), f"20{resource % 20:02}-02-01 00:00:00+00"])
+        owner.execute(INSERT, [str(resource), f"20{resource % 20:02}-02-01 00:00:00+00"])
     environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
     command = [sys.executable, "manage.py", "auditpartitions", "--ahead", "60"]
     for _ in range(5):
-        before = len(partitions(client))
+        before = len(partitions(owner))
         process = subprocess.Popen(
             command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        while len(partitions(client)) < before + 3:
+        while len(partitions(owner)) < before + 3:
             assert process.poll() is None
         process.kill()
         assert process.wait() == -signal.SIGKILL
-        assert client.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
+        assert owner.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
     assert manage(*command[2:], database=migrated_database).returncode == 0
-    assert client.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
-    assert client.execute("SELECT count(*) FROM audit_logs_default").fetchone() == (0,)
-    assert this_month.plus(60).partition in partitions(client)
+    assert owner.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
+    assert owner.execute("SELECT count(*) FROM audit_logs_default").fetchone() == (0,)
+    assert this_month.plus(60).partition in partitions(owner)
 
 
-def test_a_table_in_the_way_is_named(manage, migrated_database, client, this_month):
-    client.execute(f"CREATE TABLE {this_month.plus(4).partition} ()")
+def test_a_table_in_the_way_is_named(manage, migrated_database, owner, this_month):
+    owner.execute(f"CREATE TABLE {this_month.plus(4).partition} ()")
     result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
     assert (result.returncode, result.stderr) == (
         1,
@@ -264,11 +250,9 @@ def test_a_table_in_the_way_is_named(manage, migrated_database, client, this_mon
     )
 
 
-def test_a_partition_made_by_hand_counts_by_its_bounds(manage, migrated_database, client, this_month):
+def test_a_partition_made_by_hand_counts_by_its_bounds(manage, migrated_database, owner, this_month):
     month = this_month.plus(4)
-    client.execute(
-        f"CREATE TABLE handmade PARTITION OF audit_logs FOR VALUES FROM ('{month.start}') TO ('{month.end}')"
-    )
+    owner.execute(f"CREATE TABLE handmade PARTITION OF audit_logs FOR VALUES FROM ('{month.start}') TO ('{month.end}')")
     result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
     assert (result.returncode, result.stdout) == (
         0,
@@ -276,9 +260,9 @@ def test_a_partition_made_by_hand_counts_by_its_bounds(manage, migrated_database
     )
 
 
-def test_an_overlapping_partition_is_named(manage, migrated_database, client, this_month):
+def test_an_overlapping_partition_is_named(manage, migrated_database, owner, this_month):
     month = this_month.plus(4)
-    client.execute(
+    owner.execute(
         f"CREATE TABLE quarter PARTITION OF audit_logs FOR VALUES FROM ('{month.start}') TO ('{month.plus(3).start}')"
     )
     result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
@@ -288,10 +272,10 @@ def test_an_overlapping_partition_is_named(manage, migrated_database, client, th
     assert "Traceback" not in result.stderr
 
 
-def test_the_limits_of_the_services_role_do_not_stop_it(server, manage, migrated_database, client):
-    client.execute(INSERT, ["a", "2020-02-29 23:59:59+00"])
+def test_the_limits_of_the_services_role_do_not_stop_it(server, manage, migrated_database, owner):
+    owner.execute(INSERT, ["a", "2020-02-29 23:59:59+00"])
     # Moving takes a while, as with many rows.
-    client.execute(
+    owner.execute(
         "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN OLD; END';"
         "CREATE TRIGGER wait BEFORE DELETE ON audit_logs_default FOR EACH ROW EXECUTE FUNCTION wait()"
     )
@@ -305,7 +289,7 @@ def test_the_limits_of_the_services_role_do_not_stop_it(server, manage, migrated
     )
 
 
-def test_a_server_that_only_reads_is_one_sentence(server, manage, migrated_database, client):
+def test_a_server_that_only_reads_is_one_sentence(server, manage, migrated_database, owner):
     with server.connect() as admin:
         admin.execute(f"ALTER ROLE keyhub IN DATABASE {migrated_database} SET default_transaction_read_only = on")
     result = manage("auditpartitions", "--ahead", "4", database=migrated_database)

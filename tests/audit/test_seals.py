@@ -9,11 +9,9 @@ import subprocess
 import sys
 import time
 
-import psycopg
 import pytest
 from psycopg import errors
 
-from audit.auditpartitions import Month
 from tests.conftest import REPOSITORY, database_url
 
 pytestmark = pytest.mark.database
@@ -31,22 +29,8 @@ def superuser(server, migrated_database):
         yield superuser
 
 
-@pytest.fixture
-def client(server, migrated_database):
-    with psycopg.connect(
-        host=str(server.socket_directory), dbname=migrated_database, user="keyhub", autocommit=True
-    ) as client:
-        client.execute("SET TimeZone = 'UTC'")
-        yield client
-
-
-@pytest.fixture
-def this_month(client) -> Month:
-    return Month.of(client.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0])
-
-
-def record(client, moment: str, rows: int = 3) -> None:
-    client.execute(
+def record(owner, moment: str, rows: int = 3) -> None:
+    owner.execute(
         "INSERT INTO audit_logs (organization_id, user_id, actor_label, action, resource_type, resource_id, details, "
         "ip_address, user_agent, created_at) "
         f"SELECT 'ORG', '{ALICE}', 'Alice é', 'user.login', 'session', n::text, "
@@ -57,11 +41,11 @@ def record(client, moment: str, rows: int = 3) -> None:
 
 
 @pytest.fixture
-def months(manage, migrated_database, client) -> list[str]:
+def months(manage, migrated_database, owner) -> list[str]:
     """Two months that are over, with rows; the one before them is empty."""
-    record(client, "2020-02-10 00:00:00+00")
-    record(client, "2020-03-10 00:00:00+00")
-    record(client, "now")
+    record(owner, "2020-02-10 00:00:00+00")
+    record(owner, "2020-03-10 00:00:00+00")
+    record(owner, "now")
     assert manage("auditpartitions", database=migrated_database).returncode == 0
     return ["2020-02", "2020-03"]
 
@@ -90,17 +74,17 @@ def test_nothing_is_sealed_yet(run):
     assert run("verify") == (0, "0 sealed months: no faults\n", "")
 
 
-def test_a_sealed_month_takes_no_row_and_the_others_do(client, sealed):
+def test_a_sealed_month_takes_no_row_and_the_others_do(owner, sealed):
     for table in ("audit_logs", "audit_logs_2020_02"):
         with pytest.raises(errors.RestrictViolation) as refusal:
-            client.execute(
+            owner.execute(
                 f"INSERT INTO {table} (organization_id, action, resource_type, created_at) "
                 "VALUES ('o', 'a', 'r', '2020-02-20 00:00:00+00')"
             )
         assert refusal.value.diag.message_primary == (
             "audit_logs_2020_02 is sealed, and takes no row any more. Record the event with the time of the record."
         )
-    record(client, "now")
+    record(owner, "now")
 
 
 def test_a_snapshot_from_before_does_not_overlook_the_seal(server, run, migrated_database, months):
@@ -280,25 +264,25 @@ def copied(text: str) -> bytes:
     return text.replace("\\", "\\\\").encode() + b"\n"
 
 
-def test_the_digest_is_that_of_the_documented_text(run, client):
+def test_the_digest_is_that_of_the_documented_text(run, owner):
     """A row whose every byte is given, with its text in full: what another program would compute, on every version."""
-    client.execute(
+    owner.execute(
         "INSERT INTO audit_logs VALUES ('00000000-0000-0000-0000-000000000001', 'ORG', NULL, NULL, NULL, NULL, 'a', "
         """'r', NULL, '{"é": 1.50, "b": [true, null]}', '192.0.2.1', E'\\t\\\\', '2020-02-10 00:00:00.000001+00')"""
     )
     assert run()[0] == run("seal")[0] == 0
-    digest, names = client.execute("SELECT digest, names_digest FROM audit_seals").fetchone()
+    digest, names = owner.execute("SELECT digest, names_digest FROM audit_seals").fetchone()
     assert digest == hashlib.sha256(copied(TEXT)).hexdigest()
     assert names == hashlib.sha256(copied(NAMES)).hexdigest()
 
 
-def test_a_persons_name_is_erased_and_the_seals_hold(run, sealed, client, connected_to, migrated_database):
+def test_a_persons_name_is_erased_and_the_seals_hold(run, sealed, owner, connected_to, migrated_database):
     from audit import seals
 
     with connected_to(migrated_database):
         assert seals.erase_names("default", user_id=ALICE) == 9
         assert seals.erase_names("default", user_id=ALICE) == 0
-    assert client.execute("SELECT count(*), count(actor_label) FROM audit_logs").fetchone() == (9, 0)
+    assert owner.execute("SELECT count(*), count(actor_label) FROM audit_logs").fetchone() == (9, 0)
     assert run("verify") == (0, "2 sealed months: no faults\n", "")
 
 
@@ -313,7 +297,7 @@ def test_no_name_is_erased_over_names_that_were_changed(run, sealed, superuser, 
     assert superuser.execute("SELECT count(*) FROM audit_logs WHERE actor_label IS NULL").fetchone() == (0,)
 
 
-def test_a_seal_is_never_changed(client, sealed):
+def test_a_seal_is_never_changed(owner, sealed):
     for statement in (
         "UPDATE audit_seals SET digest = digest",
         "UPDATE audit_seals SET sealed_at = statement_timestamp()",
@@ -321,22 +305,22 @@ def test_a_seal_is_never_changed(client, sealed):
         "TRUNCATE audit_seals",
     ):
         with pytest.raises(errors.RestrictViolation):
-            client.execute(statement)
+            owner.execute(statement)
 
 
-def test_names_are_taken_away_and_not_changed(client, sealed):
+def test_names_are_taken_away_and_not_changed(owner, sealed):
     with pytest.raises(errors.RestrictViolation):
-        client.execute("UPDATE audit_logs SET actor_label = 'Bob'")
+        owner.execute("UPDATE audit_logs SET actor_label = 'Bob'")
     with pytest.raises(errors.RestrictViolation):
-        client.execute("UPDATE audit_logs SET actor_label = NULL, action = 'b'")
+        owner.execute("UPDATE audit_logs SET actor_label = NULL, action = 'b'")
 
 
-def test_dbhealth_knows_sealed_months_and_tells_of_one_that_is_open(manage, migrated_database, client, sealed):
+def test_dbhealth_knows_sealed_months_and_tells_of_one_that_is_open(manage, migrated_database, owner, sealed):
     assert (
         manage("dbhealth", "--only", "keyhub.H010", "--only", "audit.H006", database=migrated_database).returncode == 0
     )
-    client.execute("ALTER TABLE audit_logs_2020_02 DISABLE TRIGGER refuse_audit_logs_insert")
-    client.execute("DROP TRIGGER refuse_audit_logs_insert ON audit_logs_2020_03")
+    owner.execute("ALTER TABLE audit_logs_2020_02 DISABLE TRIGGER refuse_audit_logs_insert")
+    owner.execute("DROP TRIGGER refuse_audit_logs_insert ON audit_logs_2020_03")
     result = manage("dbhealth", "--only", "audit.H006", database=migrated_database)
     lines = result.stdout.splitlines()
     assert result.returncode == 1
@@ -345,13 +329,13 @@ def test_dbhealth_knows_sealed_months_and_tells_of_one_that_is_open(manage, migr
     ]
     for line in lines:
         if line.startswith("    "):
-            client.execute(line)
+            owner.execute(line)
     assert manage("dbhealth", "--only", "audit.H006", database=migrated_database).returncode == 0
 
 
 @pytest.mark.once
-def test_killed_at_any_moment_the_next_run_seals(server, migrated_database, months, run, client):
-    record(client, "2020-03-20 00:00:00+00", rows=20_000)
+def test_killed_at_any_moment_the_next_run_seals(server, migrated_database, months, run, owner):
+    record(owner, "2020-03-20 00:00:00+00", rows=20_000)
     environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
     started = time.monotonic()
     run("seal", "--help")
