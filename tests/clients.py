@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 PROCESSES, THREADS = 4, 8
+CLIENTS = PROCESSES * THREADS
 ISOLATION_LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
 WAIT_S = 60  # a client that cannot begin fails the test, and does not hold up the others for ever
 SERIALIZATION_FAILURE, DEADLOCK_DETECTED = "40001", "40P01"
@@ -38,7 +39,7 @@ class Clients:
 
     def at_once(self, arguments: list[list]) -> list[object]:
         """What each client's function returns; `arguments` has one list for each of them."""
-        assert len(arguments) == PROCESSES * THREADS
+        assert len(arguments) == CLIENTS
         for number, process in enumerate(self._processes):
             process.stdin.write(json.dumps(arguments[number * THREADS : (number + 1) * THREADS]) + "\n")
         for process in self._processes:

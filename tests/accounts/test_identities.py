@@ -1,10 +1,5 @@
 """Outside identities: whose they are, who signs in as whom, and that the last one stays; also when all come at once."""
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection, transaction
@@ -17,7 +12,8 @@ from accounts.identities import (
     UserDisabledError,
 )
 from accounts.models import User, UserIdentity
-from tests.conftest import REPOSITORY, database_url
+from tests.clients import CLIENTS, ISOLATION_LEVELS, Clients
+from tests.conftest import database_url
 from tests.factories import UserFactory, UserIdentityFactory
 from tests.rivals import ISOLATIONS, rivals
 
@@ -266,56 +262,19 @@ def test_a_user_who_changes_while_a_sign_in_is_about_to_be_linked(
 
 
 # Thirty-two browsers of one person: four processes of eight threads.
-PROCESSES, THREADS = 4, 8
-BROWSERS = """
-import json, sys, threading
-import django
-django.setup()
-from django.db import connection
-from accounts.models import UserIdentity
-
-answers, ready = [], threading.Barrier({threads})
-
-def sign_in():
-    connection.ensure_connection()
-    if ready.wait(timeout=30) == 0:
-        print("ready", flush=True)
-        sys.stdin.readline()
-        go.set()
-    go.wait(timeout=60)
-    user, created = UserIdentity.objects.get_or_create_from_claims({issuer!r}, "alice", "alice@example.com", True)
-    answers.append([str(user.pk), created])
-    connection.close()
-
-go = threading.Event()
-threads = [threading.Thread(target=sign_in) for _ in range({threads})]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-print(json.dumps(answers))
-"""
-
-
-def test_thirty_two_first_sign_ins_of_one_person_make_one_user(server, migrated_database):
-    command = [sys.executable, "-W", "error", "-c", BROWSERS.format(threads=THREADS, issuer=ISSUER)]
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database_url(server, migrated_database),
-        "DJANGO_SETTINGS_MODULE": "keyhub.settings",
-    }
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    processes = [subprocess.Popen(command, cwd=REPOSITORY, env=environment, **pipes) for _ in range(PROCESSES)]
-    for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = [answer for process in processes for answer in json.loads(process.communicate(timeout=60)[0])]
-    assert len(answers) == PROCESSES * THREADS
-    assert len({user for user, _ in answers}) == 1
-    assert [created for _, created in answers].count(True) == 1
-    with server.connect(migrated_database) as client:
-        counted = client.execute("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM user_identities)")
-        assert counted.fetchone() == (1, 1)
+@pytest.mark.parametrize("isolation", ISOLATION_LEVELS)
+def test_thirty_two_first_sign_ins_of_one_person_make_one_user(server, migrated_database, isolation):
+    with (
+        Clients(database_url(server, migrated_database), "tests.accounts.races:sign_in", isolation) as together,
+        server.connect(migrated_database) as client,
+    ):
+        for number in range(10):
+            sub = f"person-{number}"
+            answers = together.at_once([[ISSUER, sub, f"{sub}@example.com"]] * CLIENTS)
+            assert len({user for user, _ in answers}) == 1
+            assert [created for _, created in answers].count(True) == 1
+            counted = client.execute("SELECT (SELECT count(*) FROM users), (SELECT count(*) FROM user_identities)")
+            assert counted.fetchone() == (number + 1, number + 1)
 
 
 def test_a_refusal_leaves_the_callers_transaction_usable(db):

@@ -2,12 +2,10 @@
 
 import pytest
 
-from tests.clients import PROCESSES, THREADS, Clients
+from tests.clients import CLIENTS, Clients
 from tests.conftest import database_url
 
 pytestmark = [pytest.mark.database, pytest.mark.once]
-
-CLIENTS = PROCESSES * THREADS
 
 
 def test_switches_during_suspensions(server, migrated_database):

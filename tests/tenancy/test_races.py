@@ -5,11 +5,10 @@ from collections import Counter
 
 import pytest
 
-from tests.clients import ISOLATION_LEVELS, PROCESSES, THREADS, Clients
+from tests.clients import CLIENTS, ISOLATION_LEVELS, Clients
 from tests.conftest import database_url
 
 ROUNDS = 10
-CLIENTS = PROCESSES * THREADS
 
 pytestmark = [pytest.mark.database, pytest.mark.once, pytest.mark.parametrize("isolation", ISOLATION_LEVELS)]
 
