@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from django.db import connection, transaction
 from django.db.utils import Error
@@ -17,37 +18,37 @@ def rivals(server, isolation: str | tuple[str, str], first: Callable, second: Ca
     SQLSTATE.
     """
     isolations = (isolation, isolation) if isinstance(isolation, str) else isolation
-    outcomes: list = [None, None]
     snapshot_taken, first_has_changed = threading.Event(), threading.Event()
     backend: list[int] = []
 
-    def second_transaction() -> None:
+    def second_transaction() -> object:
         try:
             with transaction.atomic():
                 backend.append(_take_snapshot(isolations[1]))
                 snapshot_taken.set()
                 first_has_changed.wait(timeout=30)
-                outcomes[1] = second()
-        except Exception as error:  # noqa: BLE001 a thread's error is its outcome
-            outcomes[1] = _outcome(error)
+                return second()
         finally:
             snapshot_taken.set()
             connection.close()
 
-    thread = threading.Thread(target=second_transaction)
-    try:
-        with transaction.atomic():
-            _take_snapshot(isolations[0])
-            thread.start()
-            snapshot_taken.wait(timeout=30)
-            outcomes[0] = first()
+    def first_transaction() -> object:
+        try:
+            with transaction.atomic():
+                _take_snapshot(isolations[0])
+                snapshot_taken.wait(timeout=30)
+                changed = first()
+                first_has_changed.set()
+                _wait_until_it_waits(server, other, backend)
+                return changed
+        finally:
             first_has_changed.set()
-            _wait_until_it_waits(server, thread, backend)
-    except Exception as error:  # noqa: BLE001
-        outcomes[0] = _outcome(error)
-    first_has_changed.set()
-    thread.join(timeout=60)
-    return tuple(outcomes)
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        other = pool.submit(second_transaction)
+        one = pool.submit(first_transaction)
+        return _outcome(one), _outcome(other)
 
 
 def _take_snapshot(isolation: str) -> int:
@@ -57,14 +58,17 @@ def _take_snapshot(isolation: str) -> int:
         return cursor.fetchone()[0]
 
 
-def _wait_until_it_waits(server, thread: threading.Thread, backend: list[int]) -> None:
+def _wait_until_it_waits(server, step: Future, backend: list[int]) -> None:
     with server.connect() as admin:
         deadline = time.monotonic() + 10
-        while thread.is_alive() and time.monotonic() < deadline:
+        while not step.done() and time.monotonic() < deadline:
             if admin.execute("SELECT FROM pg_locks WHERE NOT granted AND pid = ANY (%s)", [backend]).rowcount:
                 return
             time.sleep(0.005)
 
 
-def _outcome(error: Exception) -> object:
+def _outcome(step: Future) -> object:
+    error = step.exception(timeout=60)
+    if error is None:
+        return step.result()
     return error.__cause__.sqlstate if isinstance(error, Error) else error
