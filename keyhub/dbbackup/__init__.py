@@ -1,6 +1,5 @@
 """Backups that count once they have been restored: dbbackup makes them, dbrestore restores, dbbackups looks after them.
 
-store        a folder or an object store, named by a URL
 encryption   to public keys, in the age format
 sessions     of our own, beside Django's
 programs     PostgreSQL's own programs, of the server's version

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from keyhub.dbbackup.encryption import Decryption, Encryption
 from keyhub.dbbackup.errors import BackupError
-from keyhub.dbbackup.store import CHUNK_BYTES, Store
+from keyhub.store import CHUNK_BYTES, Store
 
 if sys.version_info >= (3, 14):
     from compression import zstd

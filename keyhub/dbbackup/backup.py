@@ -20,10 +20,10 @@ from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest, Part
 from keyhub.dbbackup.programs import Program, Session, programs_for, version_of
 from keyhub.dbbackup.sessions import open_session
-from keyhub.dbbackup.store import Store
 from keyhub.dbversion import version_list
 from keyhub.dbversion.version_list import MigrationKey
 from keyhub.migrate.runner_lock import refuse_transaction_pooler
+from keyhub.store import Store, StoreError
 
 # pg_dump asks for every table's weakest lock at its start, and gives up where a migration keeps one for longer.
 LOCK_WAIT_TIMEOUT_MS = 60_000
@@ -69,7 +69,7 @@ def make(alias: str, store: Store, encryption: Encryption | None, progress: Call
             )  # fmt: skip
             manifest.write(store, made)
         except BaseException:
-            with contextlib.suppress(BackupError):  # the first reason is the one to tell
+            with contextlib.suppress(StoreError):  # the first reason is the one to tell
                 _remove(store, folder)
             raise
     return made

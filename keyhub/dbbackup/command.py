@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
-from keyhub.dbbackup.store import Store
 from keyhub.dbversion.version_list import VersionListError
 from keyhub.migrate.runner_lock import PoolerError
+from keyhub.store import Store, StoreError
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -30,7 +30,7 @@ class BackupCommand(BaseCommand):
     def execute(self, *args, **options):
         try:
             return super().execute(*args, **options)
-        except (BackupError, PoolerError, VersionListError) as error:
+        except (BackupError, StoreError, PoolerError, VersionListError) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except (psycopg.OperationalError, OperationalError) as error:
             reason = " ".join(str(error).split())

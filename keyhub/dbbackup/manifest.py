@@ -18,7 +18,7 @@ from django.core import signing
 from keyhub.dbbackup.archive import sha256_of
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.measure import Rows
-from keyhub.dbbackup.store import Store, StoredObject
+from keyhub.store import Store, StoredObject, StoreError
 
 FORMAT = 1
 FILE = "manifest.json"
@@ -224,7 +224,7 @@ def survey(store: Store, database: str, system_identifier: str | None = None) ->
             yield read(store, f"{folder.path}/{FILE}") if folder.has_manifest else folder
         except FileNotFoundError:  # somebody prunes meanwhile
             continue
-        except BackupError as error:
+        except (BackupError, StoreError) as error:
             folder.damage = str(error)
             yield folder
 

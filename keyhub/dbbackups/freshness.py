@@ -8,7 +8,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from keyhub.dbbackup import manifest, measure
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
-from keyhub.dbbackup.store import Store
+from keyhub.store import Store
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from keyhub.database_url import database_from_url
 from keyhub.dbbackup import encryption, manifest
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest, Proof
-from keyhub.dbbackup.store import Store
 from keyhub.dbrestore import database
 from keyhub.dbrestore.restore import Progress, admin_session, restore
+from keyhub.store import Store
 
 SCRATCH = "keyhub_proof_"
 ABANDONED_AFTER_S = 3600  # without a session

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from keyhub.dbbackup import manifest
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import FILE, Folder, Manifest
-from keyhub.dbbackup.store import Store
+from keyhub.store import Store
 
 PERIODS: dict[str, Callable[[datetime], tuple]] = {
     "daily": lambda time: time.timetuple()[:3],

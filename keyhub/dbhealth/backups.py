@@ -17,15 +17,15 @@ def backups(examination: Examination) -> Iterator[Finding]:
         return
     # Every command of manage.py imports this module, and few of them a store.
     from keyhub.dbbackup.errors import BackupError
-    from keyhub.dbbackup.store import Store
     from keyhub.dbbackups import freshness
+    from keyhub.store import Store, StoreError
 
     try:
         oldest = parse_duration(settings.BACKUP_MAX_AGE)
         newest = freshness.newest_proved(Store(settings.BACKUP_URL), examination.connection)
     except ValueError as error:
         yield Finding("keyhub.H051", Severity.WARNING, "BACKUP_MAX_AGE", str(error), "correct BACKUP_MAX_AGE")
-    except BackupError as error:
+    except (BackupError, StoreError) as error:
         yield Finding("keyhub.H051", Severity.WARNING, "BACKUP_URL", str(error), "make the store readable from here")
     else:
         if newest is None:

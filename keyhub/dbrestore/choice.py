@@ -3,7 +3,7 @@
 from keyhub.dbbackup import manifest
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Folder, Manifest
-from keyhub.dbbackup.store import Store
+from keyhub.store import Store
 
 LATEST = "latest"
 

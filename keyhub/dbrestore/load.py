@@ -14,7 +14,7 @@ import psycopg
 from keyhub.dbbackup.archive import EnoughError
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.programs import Program
-from keyhub.dbbackup.store import CHUNK_BYTES
+from keyhub.store import CHUNK_BYTES
 
 COPY_END = b"\\.\n"
 DEAL_BYTES = 256 * 1024

@@ -20,10 +20,10 @@ from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbbackup.programs import Program, Session, programs_for, run
 from keyhub.dbbackup.sessions import open_session
-from keyhub.dbbackup.store import Store
 from keyhub.dbrestore import database, roles
 from keyhub.dbrestore.load import ScriptLoader, StreamInto
 from keyhub.dbversion.database import unknown_to
+from keyhub.store import Store, StoreError
 
 ALIAS = "restored"
 # A restore that is cut short is begun anew, so nothing waits for the disk.
@@ -269,7 +269,7 @@ class _Feeding:
         if kind is not None and self._program.process.poll() is None:
             self._program.process.terminate()
         self._thread.join()
-        if self._error and isinstance(value, BackupError):
+        if self._error and isinstance(value, BackupError | StoreError):
             raise self._error from value  # why the program's input ended, rather than what it made of that
 
     def finish(self) -> None:

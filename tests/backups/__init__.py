@@ -16,7 +16,7 @@ from django.db import connection
 
 from keyhub.dbbackup import manifest
 from keyhub.dbbackup.manifest import Manifest
-from keyhub.dbbackup.store import Store
+from keyhub.store import Store
 from tests.conftest import REPOSITORY
 from tests.factories import (
     AuditLogFactory,

@@ -19,11 +19,12 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 
-from keyhub.dbbackup import archive, manifest, store
+from keyhub import store
+from keyhub.dbbackup import archive, manifest
 from keyhub.dbbackup.errors import BackupError
-from keyhub.dbbackup.store import Store
 from keyhub.dbversion import version_list
 from keyhub.durations import parse_duration
+from keyhub.store import Store
 from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
 from tests.backups.object_store import BUCKET, Wire
 from tests.conftest import REPOSITORY, database_url
@@ -276,7 +277,7 @@ def test_a_table_that_a_migration_holds(database, url, server, monkeypatch):
 )
 def test_a_url_that_names_no_store(database, wrong):
     assert refusal("dbbackup", "--to", wrong) == (
-        f"{wrong!r} names no store of backups. Write file:///folder, s3://bucket/prefix, gs://bucket/prefix or "
+        f"{wrong!r} names no store. Write file:///folder, s3://bucket/prefix, gs://bucket/prefix or "
         "az://container/prefix."
     )
 

@@ -11,11 +11,11 @@ from django.core.management import call_command
 from keyhub.dbbackup import manifest
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
-from keyhub.dbbackup.store import Store
 from keyhub.dbbackups import prove as proving
 from keyhub.dbbackups import retention
 from keyhub.dbbackups.retention import Rules
 from keyhub.dbversion import version_list
+from keyhub.store import Store
 from tests.backups import backed_up, digests, new_key, refusal, whole
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

@@ -15,9 +15,9 @@ from django.test import Client
 
 from keyhub.dbbackup import manifest, measure
 from keyhub.dbbackup.errors import BackupError
-from keyhub.dbbackup.store import Store
 from keyhub.dbrestore import restore as restoring
 from keyhub.dbrestore.load import ScriptLoader
+from keyhub.store import Store
 from tests.backups import PASSWORD, Runs, backed_up, fill, new_key, refusal
 from tests.backups.object_store import BUCKET
 from tests.conftest import database_url

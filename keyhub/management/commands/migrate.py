@@ -151,12 +151,15 @@ class Command(django_migrate.Command):
             self._handle_with(executor, *args, **options)
 
     def _require_backup(self, connection, oldest) -> None:
-        from keyhub.dbbackup.store import Store
         from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
+        from keyhub.store import Store, StoreError
 
         if not settings.BACKUP_URL:
             raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")
-        newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)
+        try:
+            newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)
+        except StoreError as error:
+            raise RefusedError(str(error)) from error
         self.stderr.write(f"The newest proved backup, {newest.backup.backup}, is {freshness.words(newest.age)} old.")
 
     def _planned(self, steps: list[PlannedStep]) -> None:

@@ -1,4 +1,4 @@
-"""Where backups are kept: a folder or an object store, named by a URL, through obstore.
+"""Where backups and archives are kept: a folder or an object store, named by a URL, through obstore.
 
     file:///folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix
 
@@ -19,8 +19,6 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
-from keyhub.dbbackup.errors import BackupError
-
 SCHEMES = ("file", "s3", "gs", "az")
 FORMS = "file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 PART_BYTES = 8 * 1024**2  # S3 takes 10,000 parts of at least 5 MiB: this is up to 80 GB
@@ -32,6 +30,10 @@ REQUEST_TIMEOUT = timedelta(seconds=60)
 RETRY_TIMEOUT = timedelta(seconds=30)
 RETRIES = 4
 S3_ERROR = re.compile(r"<Code>([^<]*)</Code>(?:\s*<Message>([^<]*)</Message>)?")
+
+
+class StoreError(Exception):
+    """A store cannot be used, or does not give or take something; the text tells people what, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ class Store:
     """The objects below one URL."""
 
     def __init__(self, url: str):
-        """Raises BackupError where the URL names no store; nothing is asked of the store yet."""
+        """Raises StoreError where the URL names no store; nothing is asked of the store yet."""
         parts = urlsplit(url)
         if parts.scheme not in SCHEMES or (parts.scheme == "file") != (not parts.netloc) or parts.password:
-            raise BackupError(f"{_without_secret(url)!r} names no store of backups. Write {FORMS}.")
+            raise StoreError(f"{_without_secret(url)!r} names no store. Write {FORMS}.")
         self.url = url.rstrip("/")
         self.folder = Path(unquote(parts.path)) if parts.scheme == "file" else None
         if self.folder is None:
@@ -66,7 +68,7 @@ class Store:
 
     @property
     def _store(self):
-        # A folder need not exist before the first backup is written into it.
+        # A folder need not exist before something is written into it.
         return from_url(self.folder.as_uri()) if self.folder else self._remote
 
     def put(self, path: str, content: bytes) -> None:
@@ -123,7 +125,7 @@ class Store:
                 obstore.delete(self._store, path)
                 return
             (self.folder / path).unlink()
-        with contextlib.suppress(OSError):  # the folder of a backup, when it is empty
+        with contextlib.suppress(OSError):  # its folder, when it is empty
             (self.folder / path).parent.rmdir()
 
     @contextlib.contextmanager
@@ -135,13 +137,13 @@ class Store:
                 try:
                     self.folder.mkdir(parents=True, exist_ok=True)
                 except OSError as error:
-                    raise BackupError(f"the folder {self.folder} cannot be made: {error.strerror}.") from error
+                    raise StoreError(f"the folder {self.folder} cannot be made: {error.strerror}.") from error
             yield
         finally:
             os.umask(before)
 
     def _sync(self, path: str) -> None:
-        """Bring a file, and the folders that name it, to the disk: a backup is none if a power cut takes it."""
+        """Bring a file, and the folders that name it, to the disk: what a power cut takes was not kept."""
         if self.folder is None:
             return
         file = self.folder / path
@@ -158,10 +160,10 @@ class Store:
             yield
         except FileNotFoundError as error:
             if self.folder is None and "NoSuchBucket" in str(error):
-                raise BackupError(f"{self.url} {what}: there is no such bucket. Correct the URL.") from error
+                raise StoreError(f"{self.url} {what}: there is no such bucket. Correct the URL.") from error
             raise
         except (BaseError, OSError, ValueError) as error:
-            raise BackupError(f"{self.url} {what}: {_reason(error)}") from error
+            raise StoreError(f"{self.url} {what}: {_reason(error)}") from error
 
 
 @dataclass
