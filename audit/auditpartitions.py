@@ -26,6 +26,7 @@ DEFAULT_PARTITION = "audit_logs_default"
 CHANGE_TRIGGER = "refuse_audit_logs_change"  # of rows; partitions get it from the parent
 TRUNCATE_TRIGGER = "refuse_audit_logs_truncate"  # each partition needs its own
 INSERT_TRIGGER = "refuse_audit_logs_insert"  # of sealed months
+RETIRED = "_retired"  # what the table of a detached month ends with
 
 
 class PartitionError(Exception):
@@ -59,8 +60,17 @@ class Month:
         return Month(self.year + years, index + 1)
 
     @property
+    def first_day(self) -> date:
+        return date(self.year, self.number, 1)
+
+    @property
     def partition(self) -> str:
         return f"audit_logs_{self.year:04}_{self.number:02}"
+
+    @property
+    def retired_table(self) -> str:
+        """What its partition is called when it was detached."""
+        return f"{self.partition}{RETIRED}"
 
     @property
     def start(self) -> str:
@@ -146,6 +156,15 @@ def make_months(database: str, ahead: int = MONTHS_AHEAD) -> Result:
             if moved:
                 result.moved[month] = moved
     return result
+
+
+def horizon_trigger(month: Month) -> str:
+    """The statement that lets no row of a month up to this one into DEFAULT: they find no other place any more."""
+    return (
+        f"CREATE OR REPLACE TRIGGER {INSERT_TRIGGER} BEFORE INSERT ON {DEFAULT_PARTITION} FOR EACH ROW "
+        f"WHEN (NEW.created_at > '-infinity' AND NEW.created_at < '{month.end}') "
+        "EXECUTE FUNCTION refuse_audit_insert()"
+    )
 
 
 def until_locks_are_got(step: Callable[[], T], gave_up: str) -> T:

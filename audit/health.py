@@ -15,11 +15,13 @@ LONGEST_LOST_MONTHS = 6  # who loses more in a row has noticed
 PARTITIONS = """
     SELECT relname, pg_get_expr(relpartbound, 0),
         EXISTS (SELECT FROM pg_trigger WHERE tgrelid = inhrelid AND tgname = %(trigger)s AND tgenabled IN ('O', 'A')),
-        has_table_privilege(to_regclass('audit_seals'), 'SELECT')
+        has_table_privilege(to_regclass('audit_seals'), 'SELECT'),
+        has_table_privilege(to_regclass('audit_archives'), 'SELECT')
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = to_regclass('audit_logs')
 """
 SEALED = """SELECT to_char(month, '"audit_logs_"YYYY_MM') FROM audit_seals ORDER BY month"""
+RETIRED = "SELECT month FROM audit_archives WHERE detached_at IS NOT NULL ORDER BY month"
 DEFAULT = """
     SELECT relname, pg_relation_size(pg_class.oid) > 0, has_table_privilege(pg_class.oid, 'SELECT')
     FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partdefid WHERE partrelid = to_regclass('audit_logs')
@@ -35,12 +37,16 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
     audit.H006 sealed months that let rows in.
     """
     rows = examination.rows(PARTITIONS, {"trigger": auditpartitions.INSERT_TRIGGER})
-    partitions = {name: bounds for name, bounds, _, _ in rows}
+    partitions = {name: bounds for name, bounds, *_ in rows}
     if not partitions:
         return
-    yield from _sealed_and_open(
-        examination, {name for name, _, is_closed, _ in rows if not is_closed}, seals_are_readable=rows[0][3]
-    )
+    ((*_, seals_are_readable, archives_are_readable), *_) = rows
+    lets_rows_in = {name for name, _, is_closed, *_ in rows if not is_closed}
+    yield from _sealed_and_open(examination, lets_rows_in, seals_are_readable)
+    if archives_are_readable is False:
+        yield Unreadable("audit.H006", "audit_archives")
+    retired = [Month.of(month) for (month,) in examination.rows(RETIRED)] if archives_are_readable else []
+    yield from _retired_and_open(retired, lets_rows_in)
     existing, odd = set(), []
     for name, bounds in sorted(partitions.items()):
         month = Month.of_bounds(bounds)
@@ -57,7 +63,9 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
             f"audit_logs has no partition for {month}",
             "manage.py auditpartitions",
         )
-    for gap in _gaps(existing | set(wanted)):
+    # What was retired is missing only where something older is still there.
+    retired = {month for month in retired if month > min(existing, default=month)}
+    for gap in _gaps(existing.union(wanted, retired)):
         yield _gap(gap)
     for name, bounds in odd:
         yield Finding(
@@ -85,6 +93,16 @@ def _sealed_and_open(
                 f"FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert();\n"
                 f"ALTER TABLE {partition} ENABLE TRIGGER {auditpartitions.INSERT_TRIGGER};",
             )  # fmt: skip
+
+
+def _retired_and_open(retired: list[Month], lets_rows_in: set[str]) -> Iterator[Finding]:
+    if retired and auditpartitions.DEFAULT_PARTITION in lets_rows_in:
+        yield Finding(
+            "audit.H006", Severity.CRITICAL, auditpartitions.DEFAULT_PARTITION,
+            f"months up to {retired[-1]} are retired, and rows of them are let in",
+            f"{auditpartitions.horizon_trigger(retired[-1])};\n"
+            f"ALTER TABLE {auditpartitions.DEFAULT_PARTITION} ENABLE TRIGGER {auditpartitions.INSERT_TRIGGER};",
+        )  # fmt: skip
 
 
 def _gaps(months: set[Month]) -> Iterator[list[Month]]:
@@ -142,6 +160,7 @@ def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:
 
 
 def register_checks() -> None:
-    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d\.{auditpartitions.INSERT_TRIGGER}")
+    made_at_run_time(rf"audit_logs_(\d{{4}}_\d\d|default)\.{auditpartitions.INSERT_TRIGGER}")
+    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d{auditpartitions.RETIRED}")
     register(months, ["audit.H001", "audit.H003", "audit.H005", "audit.H006"], phases=[Phase.POST_MIGRATE])
     register(rows_in_default, ["audit.H002", "audit.H004"], may_wait=True)

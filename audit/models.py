@@ -99,3 +99,33 @@ class AuditSeal(models.Model):
 
     def __str__(self) -> str:
         return f"{self.month:%Y-%m}"
+
+
+class AuditArchive(models.Model):
+    """A sealed month in the store of archives (archives.py), and what became of its partition (retirement.py)."""
+
+    month = models.DateField(primary_key=True)
+    folder = models.TextField(help_text="Below the URL of the store.")
+    rows_bytes = models.BigIntegerField()
+    rows_sha256 = models.TextField()
+    names_file = models.TextField()
+    names_bytes = models.BigIntegerField()
+    names_sha256 = models.TextField()
+    archived_at = models.DateTimeField(db_default=Now(), editable=False)
+    detached_at = models.DateTimeField(null=True, blank=True)
+    dropped_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        db_table = "audit_archives"
+        constraints = [
+            models.CheckConstraint(condition=Q(rows_bytes__gt=0, names_bytes__gt=0), name="check_audit_archive_bytes"),
+            models.CheckConstraint(
+                condition=Q(rows_sha256__regex=SHA_256, names_sha256__regex=SHA_256), name="check_audit_archive_digests"
+            ),
+            models.CheckConstraint(
+                condition=Q(dropped_at__isnull=True) | Q(detached_at__isnull=False), name="check_audit_archive_dropped"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.month:%Y-%m}"

@@ -2,7 +2,7 @@
 
 A row's canonical text is a JSON array of its columns, in an order and a time zone of their own; it is the same on every
 PostgreSQL from 15 to 18 and under all settings. Rows stand in the order of (created_at, id). Names (`actor_label`,
-`tenant_label`) are in a digest of their own: erase_names() takes a person's away, and makes that one anew.
+`tenant_label`) are in a digest of their own: names.py takes a person's away, and makes that one anew.
 
 A seal is signed with SECRET_KEY, so that somebody who can write to the database alone makes none. Whoever has the key
 as well can: compare with seals that were kept elsewhere (`auditpartitions verify --against`).
@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 from django.core import signing
@@ -28,12 +28,11 @@ from audit.auditpartitions import (
     LOCK_TIMEOUT_MS,
     TRIES,
     Month,
-    PartitionError,
     existing_partitions,
     only_run,
     until_locks_are_got,
 )
-from audit.models import AuditSeal
+from audit.models import AuditArchive, AuditSeal
 
 SALT = "keyhub.audit.seals"
 FIRST_PREVIOUS = "0" * 64
@@ -84,8 +83,10 @@ def closed_months(database: str) -> list[Month]:
     return sorted(month for month in existing_partitions(connection) if month < this_month and month not in sealed)
 
 
-def seal_months(database: str, advance: Progress = lambda month, rows: None) -> Iterator[AuditSeal]:
-    """Seal each of the closed months; yield each seal when it is there. `advance` is told the rows that were read.
+def seal_months(
+    database: str, advance: Progress = lambda month, rows: None, only: Month | None = None
+) -> Iterator[AuditSeal]:
+    """Seal the closed months, or only one; yield each seal when it is there. `advance` is told the rows that were read.
 
     A month is first closed for good, by a trigger that waits for those who write into it and keeps readers waiting for
     nothing. Then it is read without a lock. Killed in between, it is sealed by the next run. Raises PartitionError;
@@ -94,6 +95,8 @@ def seal_months(database: str, advance: Progress = lambda month, rows: None) -> 
     connection = connections[database]
     with only_run(connection):
         for month in closed_months(database):
+            if only not in (None, month):
+                continue
             partition = existing_partitions(connection)[month]
             until_locks_are_got(
                 partial(_close, connection, partition),
@@ -103,7 +106,13 @@ def seal_months(database: str, advance: Progress = lambda month, rows: None) -> 
 
 
 def verify(database: str, kept: Iterable[dict] = (), advance: Progress = lambda month, rows: None) -> Iterator[Fault]:
-    """Compare every sealed month with its seal, and the seals with each other and with those `kept` elsewhere."""
+    """Compare every sealed month with its seal, and the seals with each other and with those `kept` elsewhere.
+
+    Months that are no longer in audit_logs because they were retired are for archives.verify().
+    """
+    retired = set(
+        AuditArchive.objects.using(database).filter(detached_at__isnull=False).values_list("month", flat=True)
+    )
     seals = list(AuditSeal.objects.using(database).order_by("number"))
     partitions = existing_partitions(connections[database])
     previous, number = FIRST_PREVIOUS, 0
@@ -113,44 +122,19 @@ def verify(database: str, kept: Iterable[dict] = (), advance: Progress = lambda 
         previous, number = _chained(seal), seal.number
         partition = partitions.get(Month.of(seal.month))
         if partition is None:
-            yield Fault(str(seal), "its partition is gone")
+            if seal.month not in retired:
+                yield Fault(str(seal), "its partition is gone")
             continue
         found = digests_of(connections[database], partition, lambda rows, seal=seal: advance(str(seal), rows))
         yield from _faults_of_the_rows(seal, found)
     yield from _faults_of_the_kept(seals, kept)
 
 
-def erase_names(database: str, *, user_id: object) -> int:
-    """Take a person's name out of all rows; return of how many. The seals of rows stay, those of names are renewed.
-
-    Raises PartitionError where the names of a sealed month are not as they were sealed: then nothing is erased.
-    """
-    connection = connections[database]
-    with only_run(connection), transaction.atomic(using=database):
-        seals = AuditSeal.objects.using(database).select_for_update().order_by("number")
-        partitions = existing_partitions(connection)
-        concerned = [
-            (seal, partition)
-            for seal in seals
-            if (partition := partitions.get(Month.of(seal.month))) and _has_names_of(connection, partition, user_id)
-        ]
-        for seal, partition in concerned:
-            if digests_of(connection, partition).names_digest != seal.names_digest:
-                raise PartitionError(
-                    f"the names of {seal} are not as they were sealed, so that none is erased. "
-                    "Run manage.py auditpartitions verify, and find out who changed them."
-                )
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "UPDATE audit_logs SET actor_label = NULL WHERE user_id = %s AND actor_label IS NOT NULL", [user_id]
-            )
-            erased = cursor.rowcount
-        for seal, partition in concerned:
-            names_digest = digests_of(connection, partition).names_digest
-            AuditSeal.objects.using(database).filter(pk=seal.pk).update(
-                names_digest=names_digest, names_signature=_sign(seal.number, names_digest)
-            )
-        return erased
+def renew_names(database: str, seal: AuditSeal, names_digest: str) -> None:
+    """Sign the digest of a month's names anew, after some were erased."""
+    AuditSeal.objects.using(database).filter(pk=seal.pk).update(
+        names_digest=names_digest, names_signature=_sign(seal.number, names_digest)
+    )
 
 
 def exported(seal: AuditSeal) -> dict:
@@ -194,7 +178,7 @@ def _seal(database: str, month: Month, partition: str, advance: Progress) -> Aud
     last = seals.order_by("-number").first()
     seal = AuditSeal(
         number=last.number + 1 if last else 1,
-        month=datetime(month.year, month.number, 1, tzinfo=UTC).date(),
+        month=month.first_day,
         previous=_chained(last) if last else FIRST_PREVIOUS,
         **dataclasses.asdict(digests),
     )
@@ -220,17 +204,6 @@ def _is_signed(signature: str, *values: object) -> bool:
     except signing.BadSignature:
         return False
     return True
-
-
-def _has_names_of(connection: BaseDatabaseWrapper, partition: str, user_id: object) -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE user_id = %s AND actor_label IS NOT NULL)").format(
-                sql.Identifier(partition)
-            ),
-            [user_id],
-        )
-        return cursor.fetchone()[0]
 
 
 def _faults_of_the_seal(seal: AuditSeal, number: int, previous: str) -> Iterator[Fault]:

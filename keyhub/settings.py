@@ -95,6 +95,9 @@ BACKUP_MAX_AGE = _text("BACKUP_MAX_AGE", default="25h")  # a daily one, and its 
 BACKUP_PROVING_URL = _text("BACKUP_PROVING_URL")
 POSTGRES_BIN = _text("POSTGRES_BIN")
 
+# Of retired months of the audit log: docs/operations/auditpartitions.md
+AUDIT_ARCHIVE_URL = _text("AUDIT_ARCHIVE_URL")
+
 # Of users' sessions. NIST SP 800-63B 4.2.3: sign in again after 12 hours, and after 30 minutes without activity.
 IDENTITY_SESSION_LIFETIME = _duration("IDENTITY_SESSION_LIFETIME", default="12h")
 IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", default="30m")

@@ -7,7 +7,7 @@ from django.utils import timezone
 from factory.django import DjangoModelFactory
 
 from accounts.models import Operator, User, UserIdentity
-from audit.models import AuditLog, AuditSeal
+from audit.models import AuditArchive, AuditLog, AuditSeal
 from auth_sessions.models import ConsoleSession, OAuthState, Session
 from auth_sessions.tokens import digest
 from orgs.models import Organization, OrganizationDomain
@@ -159,6 +159,17 @@ class AuditSealFactory(DjangoModelFactory):
     rows = 0
     digest = previous = names_digest = "0" * 64
     signature = names_signature = ""
+
+
+class AuditArchiveFactory(DjangoModelFactory):
+    class Meta:
+        model = AuditArchive
+
+    month = factory.LazyFunction(lambda: AuditSealFactory().month)
+    folder = factory.LazyAttribute(lambda archive: f"keyhub/{archive.month}")
+    names_file = "names.parquet"
+    rows_bytes = names_bytes = 1
+    rows_sha256 = names_sha256 = "0" * 64
 
 
 class AuditLogFactory(DjangoModelFactory):

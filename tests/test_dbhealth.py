@@ -54,7 +54,7 @@ def test_pending_migrations_come_first_and_drift_is_measured_without_them(manage
     client.execute("DROP INDEX idx_tenants_slug")
     assert findings() == (
         "default: drift is measured against the migrations that are applied\n"
-        "CRITICAL keyhub.H001 django_migrations: 1 migration is pending: audit.0006_audit_seals\n"
+        "CRITICAL keyhub.H001 django_migrations: 1 migration is pending: audit.0007_audit_archives\n"
         "    manage.py migrate\n"
         "CRITICAL keyhub.H003 tenants.idx_tenants_slug: the index does not exist, although an applied migration makes "
         "it\n"

@@ -1,110 +1,196 @@
 import argparse
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 from tqdm import tqdm
 
-from audit import auditpartitions, seals
+from audit import archives, auditpartitions, names, retirement, seals
+from keyhub.store import Store, StoreError
 
-EXIT_FAULTS = 1
+EXIT_REFUSED = EXIT_FAULTS = 1
+EXIT_USAGE = 2
 EXIT_LOCK_NOT_GOT = 4
 EXIT_INTERRUPTED = 130
 
 
-def months(text: str) -> int:
-    months = int(text)
-    if not 0 <= months <= 1200:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of months from 0 to 1200")
-    return months
+def whole_number(lowest: int, highest: int, what: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{text} is not a number of {what} from {lowest} to {highest}")
+        return number
+
+    parse.__name__ = f"number of {what}"
+    return parse
 
 
 class Command(BaseCommand):
-    help = "The months of audit_logs: make them ahead (the default), seal those that are over, verify the seals."
+    help = "The months of audit_logs: made ahead of time, sealed when they are over, retired, verified."
 
     def add_arguments(self, parser):
-        parser.add_argument("action", nargs="?", default="make", choices=("make", "seal", "verify"))
+        parser.add_argument(
+            "action", nargs="?", choices=("make", "seal", "retire", "verify", "erase"),
+            help="make partitions ahead; seal months that are over; retire old ones; verify seals and archives; erase "
+            "a person's name. Without one, what is to be done daily: make, and with --retention-months seal and retire",
+        )  # fmt: skip
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
         parser.add_argument(
-            "--ahead",
-            type=months,
-            default=auditpartitions.MONTHS_AHEAD,
-            metavar="MONTHS",
-            help="make: months after the current one that must exist (default: %(default)s)",
+            "--ahead", type=whole_number(0, 1200, "months"), default=auditpartitions.MONTHS_AHEAD, metavar="MONTHS",
+            help="months after the current one that must exist (default: %(default)s)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--retention-months", type=whole_number(1, 1200, "months"), metavar="MONTHS",
+            help="months before the current one that stay in audit_logs; older ones are retired",
+        )  # fmt: skip
+        parser.add_argument(
+            "--grace-days", type=whole_number(0, 3650, "days"), default=retirement.GRACE_DAYS, metavar="DAYS",
+            help="how long a month that was detached is kept before it is dropped (default: %(default)s)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--archive", metavar="URL", help="where retired months are kept (default: AUDIT_ARCHIVE_URL)"
         )
         parser.add_argument(
             "--against", type=Path, metavar="FILE", help="verify: seals that were kept elsewhere, of --format json"
         )
+        parser.add_argument("--user", type=uuid.UUID, metavar="ID", help="erase: the id of the person")
+        parser.add_argument("--plan", action="store_true", help="only tell what would be done")
         parser.add_argument("--format", default="text", choices=("text", "json"))
 
-    def handle(self, *, action, database, ahead, against, format, **options):  # noqa: A002 the option's name
+    def handle(self, *, action, **options):
+        self._is_for_people = options["format"] == "text"
         try:
-            match action:
-                case "make":
-                    self._make(database, ahead, format)
-                case "seal":
-                    self._seal(database, format)
-                case "verify":
-                    self._verify(database, against, format)
+            document = self._run(action, **options)
         except auditpartitions.PartitionLockError as error:
             raise CommandError(str(error), returncode=EXIT_LOCK_NOT_GOT) from error
-        except auditpartitions.PartitionError as error:
-            raise CommandError(str(error)) from error
+        except (auditpartitions.PartitionError, archives.ArchiveError, StoreError) as error:
+            raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except (ProgrammingError, InternalError) as error:
             # A missing right, a partition made by hand whose bounds overlap a month's, or a server that only reads.
-            done = {"make": "the partitions could not be made", "seal": "nothing more could be sealed"}
-            raise CommandError(f"{done.get(action, 'nothing verified')}: {' '.join(str(error).split())}") from error
+            undone = {
+                "seal": "nothing more could be sealed", "retire": "nothing more could be retired",
+                "verify": "nothing verified", "erase": "nothing erased",
+            }.get(action, "the partitions could not be made")  # fmt: skip
+            raise CommandError(f"{undone}: {' '.join(str(error).split())}", returncode=EXIT_REFUSED) from error
         except KeyboardInterrupt:
             raise CommandError(
                 "interrupted; what was finished stays, run it again.", returncode=EXIT_INTERRUPTED
             ) from None
+        if not self._is_for_people:
+            self.stdout.write(json.dumps(document))
+        if document.get("faults"):
+            raise SystemExit(EXIT_FAULTS)
 
-    def _make(self, database: str, ahead: int, format: str) -> None:  # noqa: A002
+    def _run(self, action: str | None, *, retention_months, user, **options) -> dict:
+        if (action == "retire") > (retention_months is not None):
+            raise CommandError("retire asks how many months stay: --retention-months MONTHS", returncode=EXIT_USAGE)
+        if (action == "erase") != (user is not None):
+            raise CommandError("erase and --user ID belong together: whose name is to go?", returncode=EXIT_USAGE)
+        if options["plan"] and action in ("verify", "erase"):
+            raise CommandError(f"--plan is not for {action}, which has nothing to plan.", returncode=EXIT_USAGE)
+        match action:
+            case "make":
+                return self._make(**options)
+            case "seal":
+                return self._seal(**options)
+            case "retire":
+                return self._retire(retention_months, **options)
+            case "verify":
+                return self._verify(**options)
+            case "erase":
+                return self._erase(user, **options)
+        document = self._make(**options)
+        if retention_months is not None:
+            document |= self._seal(**options) | self._retire(retention_months, **options)
+        return document
+
+    def _make(self, *, database: str, ahead: int, **options) -> dict:
         result = auditpartitions.make_months(database, ahead)
-        if format == "json":
-            moved = {month.partition: rows for month, rows in result.moved.items()}
-            self.stdout.write(json.dumps({"made": [month.partition for month in result.made], "moved": moved}))
-            return
         for month in result.made:
             rows = result.moved.get(month, 0)
-            self.stdout.write(
-                f"{month.partition}: made" + (f", {rows} row{'s' * (rows > 1)} moved from DEFAULT" if rows else "")
-            )
+            self._tell(f"{month.partition}: made" + (f", {_count(rows, 'row')} moved from DEFAULT" if rows else ""))
         if not result.made:
-            self.stdout.write(f"Nothing to do: every month up to {result.months_ahead_to} has its partition.")
+            self._tell(f"Nothing to do: every month up to {result.months_ahead_to} has its partition.")
+        moved = {month.partition: rows for month, rows in result.moved.items()}
+        return {"made": [month.partition for month in result.made], "moved": moved}
 
-    def _seal(self, database: str, format: str) -> None:  # noqa: A002
+    def _seal(self, *, database: str, plan: bool, **options) -> dict:
+        if plan:
+            closed = [str(month) for month in seals.closed_months(database)]
+            for month in closed:
+                self._tell(f"{month}: would be sealed")
+            return {"sealed": [{"month": month} for month in closed]}
         sealed = []
         with _bar() as advance:
             for seal in seals.seal_months(database, advance):
                 sealed.append(seals.exported(seal))
-                if format == "text":
-                    self.stdout.write(f"{seal}: sealed, {seal.rows} row{'s' * (seal.rows != 1)}")
-        if format == "json":
-            self.stdout.write(json.dumps({"sealed": sealed}))
-        elif not sealed:
-            self.stdout.write("Nothing to do: every month that is over is sealed.")
+                self._tell(f"{seal}: sealed, {_count(seal.rows, 'row')}")
+        if not sealed:
+            self._tell("Nothing to do: every month that is over is sealed.")
+        return {"sealed": sealed}
 
-    def _verify(self, database: str, against: Path | None, format: str) -> None:  # noqa: A002
+    def _retire(self, retention_months: int, *, database: str, grace_days: int, archive, plan: bool, **options) -> dict:
+        grace = timedelta(days=grace_days)
+        steps = []
+        with _bar() as advance:
+            for step in (
+                retirement.plan(database, retention_months, grace)
+                if plan
+                else retirement.retire(database, _required_store(archive), retention_months, grace, advance)
+            ):
+                steps.append(vars(step))
+                done = f"would be {step.done}" if plan else step.done
+                self._tell(f"{step.month}: {done}{', ' * bool(step.detail)}{step.detail}")
+        if not steps:
+            self._tell(f"Nothing to do: no month is older than {_count(retention_months, 'month')}.")
+        return {"retired": steps}
+
+    def _verify(self, *, database: str, against: Path | None, archive, **options) -> dict:
         kept = _kept(against) if against else []
         with _bar() as advance:
-            faults = list(seals.verify(database, kept, advance))
+            faults = list(
+                chain(seals.verify(database, kept, advance), archives.verify(database, _store(archive), advance))
+            )
         here = [seals.exported(seal) for seal in seals.AuditSeal.objects.using(database).order_by("number")]
-        if format == "json":
-            self.stdout.write(json.dumps({"seals": here, "faults": [vars(fault) for fault in faults]}))
-        else:
-            for fault in faults:
-                self.stdout.write(f"{fault.month}: {fault.problem}")
-            self.stdout.write(f"{len(here)} sealed month{'s' * (len(here) != 1)}: {_count(len(faults), 'fault')}")
-        if faults:
-            raise SystemExit(EXIT_FAULTS)
+        for fault in faults:
+            self._tell(f"{fault.month}: {fault.problem}")
+        self._tell(f"{_count(len(here), 'sealed month')}: {_count(len(faults), 'fault') if faults else 'no faults'}")
+        return {"seals": here, "faults": [vars(fault) for fault in faults]}
+
+    def _erase(self, user: uuid.UUID, *, database: str, archive, **options) -> dict:
+        erased = names.erase_names(database, user_id=user, store=_store(archive))
+        self._tell(f"{_count(erased, 'row')}: the name was erased, and from the archives that had it")
+        return {"erased": erased}
+
+    def _tell(self, line: str) -> None:
+        if self._is_for_people:
+            self.stdout.write(line)
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number or 'no'} {what}{'s' * (number != 1)}"
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _store(url: str | None) -> Store | None:
+    url = url or settings.AUDIT_ARCHIVE_URL
+    return Store(url) if url else None
+
+
+def _required_store(url: str | None) -> Store:
+    store = _store(url)
+    if store is None:
+        raise CommandError(
+            "it is not said where retired months are kept. Set AUDIT_ARCHIVE_URL, or say it: --archive URL",
+            returncode=EXIT_USAGE,
+        )
+    return store
 
 
 def _kept(path: Path) -> list[dict]:
