@@ -77,7 +77,7 @@ if not importlib.util.find_spec("ensurepip"):
     sys.exit("keyhub: $(PYTHON) cannot make environments. Install its venv module: on Debian and Ubuntu, python3-venv.")
 if not os.access(".", os.W_OK):
     sys.exit("keyhub: this folder cannot be written to. Make it writable, or clone KeyHub elsewhere.")
-if shutil.disk_usage(".").free < 700e6:
-    sys.exit("keyhub: less than 700 MB are free here. Make room, or clone KeyHub elsewhere.")
+if shutil.disk_usage(".").free < 1e9:
+    sys.exit("keyhub: less than 1 GB is free here. Make room, or clone KeyHub elsewhere.")
 endef
 export SURROUNDINGS

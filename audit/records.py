@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from keyhub.client_input import first_address, storable_text
 from keyhub.statements import StatementQuerySet
@@ -27,6 +28,13 @@ DETAILS_TEXT_CHARACTERS = 2_000
 DETAILS_CHARACTERS = 60_000  # of all texts together
 LARGEST_INTEGER = 10**30
 CUT = "…"
+RECORD = """
+    INSERT INTO audit_logs (organization_id, tenant_id, tenant_label, user_id, actor_label, action, resource_type,
+        resource_id, outcome, details, ip_address, user_agent, request_id)
+    VALUES (%(organization_id)s, %(tenant_id)s, %(tenant_label)s, %(user_id)s, %(actor_label)s, %(action)s,
+        %(resource_type)s, %(resource_id)s, %(outcome)s, %(details)s, %(ip_address)s, %(user_agent)s, %(request_id)s)
+    RETURNING id, created_at
+"""
 
 
 class RecordingQuerySet(StatementQuerySet):
@@ -41,7 +49,15 @@ class RecordingQuerySet(StatementQuerySet):
         request id are made fit to be stored, cut where they are huge, and never raise. What to record: OWASP ASVS
         16.2.1, 16.3.
         """
-        return self.create(**storable_event(action, resource_type, resource_id, **about))
+        event = storable_event(action, resource_type, resource_id, **about)
+        details = event["details"]
+        database = self.writer
+        with transaction.mark_for_rollback_on_error(using=database), connections[database].cursor() as cursor:
+            cursor.execute(RECORD, event | {"details": None if details is None else Jsonb(details)})
+            key, created_at = cursor.fetchone()
+        row = self.model(**event, id=key, created_at=created_at)
+        row._state.adding, row._state.db = False, database
+        return row
 
     def ingest(self, events: Iterable[Mapping[str, object]]) -> int:
         """Add many events by COPY, all of them or none; return how many.
@@ -57,12 +73,14 @@ class RecordingQuerySet(StatementQuerySet):
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
             cursor.execute("SELECT statement_timestamp()")
             (now,) = cursor.fetchone()
-            # Rows are made before the COPY begins: an event may be a query's, and meanwhile the connection is busy.
-            while rows := [_row(number, event, now) for number, event in itertools.islice(numbered, ROWS_A_COPY)]:
+            # What may ask the database is done before the COPY begins, which keeps the connection busy; the rest while
+            # the server is at work on the rows before.
+            while some := [(number, _taken(number, event)) for number, event in islice(numbered, ROWS_A_COPY)]:
                 with connection.wrap_database_errors, cursor.copy(statement) as copy:
-                    for row in rows:
+                    for number, arguments in some:
+                        row = _row(number, arguments, now)
                         copy.write_row([row[name] for name in names])
-                added += len(rows)
+                added += len(some)
         return added
 
     async def arecord(self, *args, **kwargs):
@@ -114,11 +132,27 @@ def _uuid_of(subject: object) -> uuid.UUID | None:
     return key if isinstance(key, uuid.UUID) else None
 
 
-def _row(number: int, event: Mapping[str, object], now: datetime) -> dict[str, object]:
-    """The columns of an event that is ingested as the `number`th."""
+def _taken(number: int, event: Mapping[str, object]) -> dict[str, object]:
+    """The arguments of an event that is ingested as the `number`th, in which nothing is left to ask the database."""
     if not isinstance(event, Mapping) or not all(isinstance(name, str) for name in event):
         raise EventError(f"Event {number}: it is no mapping of names. Give what record() takes. Nothing was added.")
     arguments = dict(event)
+    for name in ("tenant", "user"):
+        if arguments.get(name) is not None:
+            arguments[name] = _Subject(_uuid_of(arguments[name]), storable_text(arguments[name]))
+    return arguments
+
+
+class _Subject(NamedTuple):
+    pk: uuid.UUID | None
+    label: str
+
+    def __str__(self) -> str:
+        return self.label
+
+
+def _row(number: int, arguments: dict[str, object], now: datetime) -> dict[str, object]:
+    """The columns of an event that is ingested as the `number`th."""
     created_at = arguments.pop("created_at", None) or now
     if not isinstance(created_at, datetime) or created_at.tzinfo is None:
         raise EventError(f"Event {number}: created_at is no aware datetime but {created_at!r}. Nothing was added.")

@@ -254,7 +254,7 @@ def test_python_without_venv(bare_checkout, parent):
 def test_full_disk(parent):
     with mounted(parent / "disk", "size=50m"):
         assert refusal(make_checkout(parent / "disk")) == (
-            "keyhub: less than 700 MB are free here. Make room, or clone KeyHub elsewhere."
+            "keyhub: less than 1 GB is free here. Make room, or clone KeyHub elsewhere."
         )
 
 
