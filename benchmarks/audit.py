@@ -1,15 +1,18 @@
-"""The audit log at scale: recording, ingesting, pages, seals.
+"""The audit log at scale: recording, ingesting, pages, seals, months that come and go.
 
     .venv/bin/python -m benchmarks.audit [millions of rows, ...]
 
 On an embedded server of its own, all in one run:
 
-1. a single record() beside the bare INSERT by pgbench, eight clients
+1. a single record() beside the bare INSERT, by the same driver and by pgbench, eight clients
 2. ingest() of 100,000 events beside psql's \\copy of the same rows
 3. pages: the latest 50 rows of an organization, a tenant and a resource, of one that has rows in few months, and a page
-   deep in history; with 1 and 10 million rows (or those given) over two years
+   deep in history; with 1, 10 and 50 million rows (or those given) over two years. The partitions are unlogged, which
+   shortens their making and changes nothing about reading
 4. planning with 12, 60, 240 and 1,000 months: a page, beside one query without a span
 5. sealing and verifying 500,000 rows
+6. months that are added, and a month of a million rows that is retired, beside DELETE of as many: how long, and the
+   longest wait of two writers
 """
 
 import os
@@ -22,25 +25,30 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from audit.months import Month
+
+from benchmarks.conversion import writers
 from benchmarks.operations import run_clients, run_pgbench
 from benchmarks.server import own_server
 from keyhub.embedded import EmbeddedServer
 
 REPOSITORY = Path(__file__).parent.parent
-ORGANIZATIONS, TENANTS = 20, 1_000
+ORGANIZATIONS, TENANTS, RESOURCES = 20, 1_000, 5_000
 MONTHS = 24
 INGESTED = 100_000
 SEALED = 500_000
+RETIRED = 1_000_000
 PAGES = 200
-LOAD = """
-    INSERT INTO audit_logs (organization_id, tenant_id, user_id, actor_label, action, resource_type, resource_id,
+ROWS = """
+    INSERT INTO {table} (organization_id, tenant_id, user_id, actor_label, action, resource_type, resource_id,
         details, ip_address, user_agent, created_at, outcome)
-    SELECT 'ORG-' || n %% {organizations}, lpad(to_hex(n %% {tenants}), 32, '0')::uuid,
-        lpad(to_hex(n %% 50000), 32, '0')::uuid, 'person' || n %% 50000 || '@example.com',
-        (ARRAY['user.login', 'user.logout', 'member.join', 'group.move'])[n %% 4 + 1], 'session', (n %% 100000)::text,
-        '{{"method": "oauth", "n": 17}}', '203.0.113.7', 'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101',
-        statement_timestamp() - random() * interval '{days} days', 'success'
-    FROM generate_series({first}, {last}) AS n
+    SELECT 'ORG-' || n % {organizations}, lpad(to_hex(n % {tenants}), 32, '0')::uuid,
+        lpad(to_hex(n % 50000), 32, '0')::uuid, 'person' || n % 50000 || '@example.com',
+        (ARRAY['user.login', 'user.logout', 'member.join', 'group.move'])[n % 4 + 1], 'session',
+        (n % {resources})::text, '{{"method": "oauth", "n": 17}}', '203.0.113.7',
+        'Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101',
+        timestamptz '{start}' + random() * (timestamptz '{end}' - timestamptz '{start}'), 'success'
+    FROM generate_series(1, {rows}) AS n
 """
 BARE = (
     "INSERT INTO audit_logs (organization_id, action, resource_type, resource_id, details, ip_address, user_agent, "
@@ -73,6 +81,14 @@ def record_keyhub(number: int) -> None:
     )  # fmt: skip
 
 
+def record_bare(number: int) -> None:
+    """The same, by the driver alone."""
+    from django.db import connection
+
+    connection.ensure_connection()
+    connection.connection.execute(BARE.replace(":n", "%s"), [str(number)])
+
+
 def main(millions: list[int]) -> None:
     with own_server() as (server, folder):
         os.environ.update(
@@ -85,14 +101,12 @@ def main(millions: list[int]) -> None:
         django.setup()
         record(server, folder)
         ingest(server, folder)
-        rows = 0
-        months(server, 1, MONTHS)
         for million in millions:
-            load(server, rows, million * 1_000_000)
-            rows = million * 1_000_000
-            pages(rows)
+            load(server, million * 1_000_000)
+            pages(million * 1_000_000)
         planning(server)
         seal(server)
+        come_and_go(server, folder)
 
 
 def execute(server: EmbeddedServer, statement: str, user: str = "keyhub") -> None:
@@ -101,12 +115,16 @@ def execute(server: EmbeddedServer, statement: str, user: str = "keyhub") -> Non
 
 
 def record(server: EmbeddedServer, folder: Path) -> None:
-    rates: dict[str, list[int]] = {"record()": [], "pgbench": []}
+    rates: dict[str, list[int]] = {"record()": [], "driver": [], "pgbench": []}
     for _ in range(3):
         rates["record()"].append(run_clients("record_keyhub", "", 4, 0, module="benchmarks.audit"))
+        rates["driver"].append(run_clients("record_bare", "", 4, 0, module="benchmarks.audit"))
         rates["pgbench"].append(run_pgbench(server, folder / "record.sql", BARE, 4, 0))
-    ours, bare = (statistics.median(values) / 4 for values in rates.values())
-    print(f"record(), 8 clients: {ours:.0f} per second, bare INSERT by pgbench {bare:.0f}: {ours / bare:.2f}")
+    ours, driver, bare = (statistics.median(values) / 4 for values in rates.values())
+    print(
+        f"record(), 8 clients: {ours:.0f} per second; the bare INSERT by the same driver {driver:.0f}: "
+        f"{ours / driver:.2f}; by pgbench {bare:.0f}: {ours / bare:.2f}"
+    )
 
 
 def ingest(server: EmbeddedServer, folder: Path) -> None:
@@ -139,14 +157,28 @@ def months(server: EmbeddedServer, first: int, last: int) -> None:
     execute(server, "SET max_parallel_workers = 0; " + MANY_MONTHS.format(from_month=first, to_month=last))
 
 
-def load(server: EmbeddedServer, first: int, last: int) -> None:
-    for start in range(first, last, 500_000):
-        execute(
-            server,
-            LOAD.replace("%%", "%").format(
-                organizations=ORGANIZATIONS, tenants=TENANTS, days=MONTHS * 30, first=start, last=start + 499_999
-            ),
+def fill(server: EmbeddedServer, month: Month, rows: int, persistence: str = "") -> None:
+    """A month with so many rows; its indexes are built when it is attached."""
+    table = month.partition
+    execute(
+        server,
+        f"CREATE {persistence} TABLE {table} (LIKE audit_logs INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
+        + ROWS.format(
+            table=table, start=month.start, end=month.end, rows=rows, organizations=ORGANIZATIONS, tenants=TENANTS,
+            resources=RESOURCES,
         )
+        + f"; ALTER TABLE {table} ADD CHECK (created_at >= '{month.start}' AND created_at < '{month.end}');"
+        "SET maintenance_work_mem = '1GB';"
+        f"ALTER TABLE audit_logs ATTACH PARTITION {table} FOR VALUES FROM ('{month.start}') TO ('{month.end}')",
+    )  # fmt: skip
+
+
+def load(server: EmbeddedServer, rows: int) -> None:
+    """So many rows in the months before this one, in place of those of before."""
+    this_month = Month.of(datetime.now(UTC))
+    for ago in range(1, MONTHS + 1):
+        execute(server, f"DROP TABLE IF EXISTS {this_month.plus(-ago).partition}")
+        fill(server, this_month.plus(-ago), rows // MONTHS, "UNLOGGED")
         print(".", end="", file=sys.stderr, flush=True)
     execute(server, "VACUUM (ANALYZE) audit_logs", "postgres")
     execute(server, "CHECKPOINT", "postgres")
@@ -167,7 +199,7 @@ def pages(rows: int) -> None:
         ).page(),
         "tenant": lambda: AuditLog.objects.filter(tenant_id=uuid.UUID(int=chance.randrange(TENANTS))).page(),
         "resource": lambda: AuditLog.objects.filter(
-            resource_type="session", resource_id=str(chance.randrange(100_000))
+            resource_type="session", resource_id=str(chance.randrange(RESOURCES))
         ).page(),
         "tenant, 500 days ago": lambda: AuditLog.objects.filter(
             tenant_id=uuid.UUID(int=chance.randrange(TENANTS))
@@ -210,19 +242,54 @@ def seal(server: EmbeddedServer) -> None:
     from django.db import connection
 
     from audit import seals
-    from audit.auditpartitions import existing_partitions
 
-    execute(server, LOAD.replace("%%", "%").replace("statement_timestamp() - random() * interval '{days} days'",
-            "'1999-05-10 00:00:00+00'::timestamptz + random() * interval '10 days'").format(
-        organizations=ORGANIZATIONS, tenants=TENANTS, first=1, last=SEALED))  # fmt: skip
-    partition = {str(month): name for month, name in existing_partitions(connection).items()}["1999-05"]
+    month = Month(1999, 5)
+    execute(server, f"DROP TABLE IF EXISTS {month.partition}")
+    fill(server, month, SEALED)
     digests: list[object] = []
-    seconds = timed(lambda: digests.append(seals.digests_of(connection, partition)))
-    count = timed(lambda: connection.cursor().execute(f"SELECT count(md5(p::text)) FROM {partition} AS p"))
+    seconds = timed(lambda: digests.append(seals.digests_of(connection, month.partition)))
+    count = timed(lambda: connection.cursor().execute(f"SELECT count(md5(p::text)) FROM {month.partition} AS p"))
     print(
         f"a month of {SEALED:,} rows sealed or verified: {seconds:.1f} s; its rows hashed by the server: {count:.1f} s"
     )
 
 
+def come_and_go(server: EmbeddedServer, folder: Path) -> None:
+    """Months that are added and retired under two writers, beside those that are only there."""
+    oldest, next_oldest = Month(1930, 1), Month(1930, 2)
+    for month in (oldest, next_oldest):
+        fill(server, month, RETIRED)
+    execute(server, "VACUUM (ANALYZE) audit_logs", "postgres")
+    retention = (datetime.now(UTC).year - 1930) * 12 + datetime.now(UTC).month - 1 - 1
+    archive = f"--archive=file://{folder}/archive"
+
+    def manage(*arguments: str) -> None:
+        command = [sys.executable, "manage.py", "auditpartitions", *arguments]
+        subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL)
+
+    def delete() -> None:
+        execute(
+            server,
+            f"ALTER TABLE {next_oldest.partition} DISABLE TRIGGER USER;"
+            f"DELETE FROM audit_logs WHERE created_at >= '{next_oldest.start}' AND created_at < '{next_oldest.end}'",
+            "postgres",
+        )
+        execute(server, f"VACUUM {next_oldest.partition}", "postgres")
+
+    steps: dict[str, Callable[[], object]] = {
+        "nothing, for 10 seconds": lambda: time.sleep(10),
+        "twelve months added": lambda: manage("--ahead", "15"),
+        f"a month of {RETIRED:,} rows sealed, archived, detached": lambda: manage(
+            "retire", "--retention-months", str(retention), archive
+        ),
+        "it is dropped": lambda: manage("retire", "--retention-months", str(retention), "--grace-days", "0", archive),
+        "as many rows deleted, and the space freed by VACUUM": delete,
+    }
+    for name, step in steps.items():
+        with writers(os.environ["DATABASE_URL"], "statement_timestamp()") as waits:
+            step()
+        print(f"{name}: {waits}")
+
+
 if __name__ == "__main__":
-    main([int(number) for number in sys.argv[1:]] or [1, 10])
+    main([int(number) for number in sys.argv[1:]] or [1, 10, 50])

@@ -78,3 +78,62 @@ def test_dbhealth_tells_of_a_table_without_its_triggers(manage, migrated_databas
             "default: 2 critical",
         ],
     )
+
+
+@pytest.fixture
+def service(server, worker_id):
+    """The name of a role that is not the owner."""
+    role = f"keyhub_auditor_{worker_id}"
+    with server.connect() as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN")
+        yield role
+        for (database,) in admin.execute(
+            "SELECT datname FROM pg_database JOIN pg_shdepend ON dbid = pg_database.oid "
+            f"WHERE refobjid = '{role}'::regrole"
+        ).fetchall():
+            with server.connect(database) as there:
+                there.execute(f"DROP OWNED BY {role}")
+        admin.execute(f"DROP ROLE {role}")
+
+
+def rights(owner, role: str) -> set[str]:
+    """What a role may do with the log and everything of it, TRUNCATE and the columns' rights included."""
+    rows = owner.execute(
+        """
+        SELECT DISTINCT privilege
+        FROM pg_class, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege
+        WHERE relname ~ '^audit_(logs|seals|archives)' AND relkind IN ('r', 'p') AND (
+            has_table_privilege(%(role)s, oid, privilege)
+            OR (privilege = 'UPDATE' AND has_any_column_privilege(%(role)s, oid, privilege))
+        )
+        """,
+        {"role": role},
+    )
+    return {privilege for (privilege,) in rows}
+
+
+def test_the_migration_takes_the_right_to_change_from_everybody_else(manage, server, empty_database, service):
+    assert manage("migrate", "audit", "0006", "-v0", database=empty_database).returncode == 0
+    with server.connect(empty_database, "keyhub") as owner:
+        month = Month.of(owner.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0]).partition
+        owner.execute(f"GRANT ALL ON audit_logs TO {service} WITH GRANT OPTION")
+        owner.execute(f"GRANT UPDATE (actor_label) ON {month} TO {service}")
+        owner.execute("GRANT UPDATE, TRUNCATE ON audit_logs_default, audit_seals TO PUBLIC")
+        assert rights(owner, service) == {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE"}
+        assert manage("migrate", "audit", "-v0", database=empty_database).returncode == 0
+        assert rights(owner, service) == {"SELECT", "INSERT"}
+
+
+def test_a_new_month_gives_nobody_the_right_to_change_it(manage, server, migrated_database, owner, service, this_month):
+    owner.execute(f"ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {service}")
+    assert manage("auditpartitions", "--ahead", "5", database=migrated_database).returncode == 0
+    assert rights(owner, service) == {"SELECT", "INSERT"}
+    with server.connect(migrated_database, service) as client, pytest.raises(errors.InsufficientPrivilege):
+        client.execute(f"DELETE FROM {this_month.plus(5).partition}")
+
+
+def test_dbhealth_tells_who_may_change_it(manage, migrated_database, owner, service, month):
+    owner.execute(f"GRANT DELETE ON audit_logs TO {service}")
+    result = manage("dbhealth", database=migrated_database)
+    assert result.returncode == 1
+    assert f"REVOKE DELETE ON TABLE audit_logs FROM {service}" in result.stdout
