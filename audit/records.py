@@ -27,6 +27,7 @@ DETAILS_TEXT_CHARACTERS = 2_000
 DETAILS_CHARACTERS = 60_000  # of all texts together
 LARGEST_INTEGER = 10**30
 CUT = "…"
+OF_THE_DATABASE = ("id", "transaction_id")  # columns whose values are its defaults
 
 
 class RecordingQuerySet(StatementQuerySet):
@@ -51,7 +52,7 @@ class RecordingQuerySet(StatementQuerySet):
         """
         connection = connections[self.writer]
         numbered = enumerate(events, 1)
-        names = [field.attname for field in self.model._meta.concrete_fields if field.attname != "id"]
+        names = [field.attname for field in self.model._meta.concrete_fields if field.attname not in OF_THE_DATABASE]
         statement = sql.SQL("COPY audit_logs ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
         added = 0
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:

@@ -33,6 +33,7 @@ OFFERED_BY_KEYHUB = {
     "keyhub.foreign_keys",
     "keyhub.migration_operations",
     "keyhub.statements",
+    "keyhub.transaction_ids",
 }
 # A command of Django's, and the command of KeyHub's that it is a part of: one module, test and page serve both.
 PART_OF = {"makemigrations": "dbversion"}
