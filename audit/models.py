@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from audit.export import ExportingQuerySet
 from audit.pages import PagedQuerySet
 from audit.records import RecordingQuerySet
 from keyhub.transaction_ids import CurrentTransactionId, TransactionIdField
@@ -13,8 +14,8 @@ from keyhub.transaction_ids import CurrentTransactionId, TransactionIdField
 SHA_256 = "^[0-9a-f]{64}$"
 
 
-class AuditLogQuerySet(PagedQuerySet, RecordingQuerySet):
-    """Recording (records.py), and reading page by page (pages.py)."""
+class AuditLogQuerySet(PagedQuerySet, ExportingQuerySet, RecordingQuerySet):
+    """Recording (records.py), reading page by page (pages.py), and shipping to elsewhere (export.py)."""
 
 
 class AuditLog(models.Model):
