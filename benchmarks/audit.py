@@ -9,7 +9,9 @@ On an embedded server of its own, all in one run:
 3. pages: the latest 50 rows of an organization, a tenant and a resource, of one that has rows in few months, and a page
    deep in history; with 1 and 10 million rows (or those given) over two years
 4. planning with 12, 60, 240 and 1,000 months: a page, beside one query without a span
-5. sealing and verifying 500,000 rows
+5. export(), 1,000 rows at a time: all of the rows, and one that finds three new rows, with 24 and with 240 months; and
+   of 200,000 rows that one transaction has just written
+6. sealing and verifying 500,000 rows
 """
 
 import os
@@ -29,6 +31,7 @@ from keyhub.embedded import EmbeddedServer
 REPOSITORY = Path(__file__).parent.parent
 ORGANIZATIONS, TENANTS = 20, 1_000
 MONTHS = 24
+EXPORT_MONTHS = 240
 INGESTED = 100_000
 SEALED = 500_000
 PAGES = 200
@@ -91,6 +94,7 @@ def main(millions: list[int]) -> None:
             load(server, rows, million * 1_000_000)
             rows = million * 1_000_000
             pages(rows)
+        exports(server)
         planning(server)
         seal(server)
 
@@ -187,14 +191,52 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def exports(server: EmbeddedServer) -> None:
+    from audit.models import AuditLog
+
+    for count in (MONTHS, EXPORT_MONTHS):
+        months(server, 1, count)
+        cursor = exported(f"all rows, {count} months", None)
+        news = []
+        for _ in range(50):
+            for _ in range(3):
+                record_keyhub(1)
+            news.append(timed(lambda cursor=cursor: AuditLog.objects.export(cursor)))
+            cursor = AuditLog.objects.export(cursor).next
+        print(f"  three new rows, {count} months: p50 {statistics.median(news) * 1000:.1f} ms")
+    event = {"action": "user.login", "resource_type": "session", "organization_id": "ORG-1"}
+    AuditLog.objects.ingest({**event, "resource_id": number} for number in range(2 * INGESTED))
+    exported(f"{2 * INGESTED:,} rows of one transaction, {EXPORT_MONTHS} months", cursor)
+
+
+def exported(what: str, cursor: str | None) -> str:
+    """Export until nothing is new; print how long each export took; the last cursor."""
+    from audit.models import AuditLog
+
+    times, rows = [], 0
+    while True:
+        started = time.perf_counter()
+        export = AuditLog.objects.export(cursor)
+        times.append(time.perf_counter() - started)
+        rows, cursor = rows + len(export.rows), export.next
+        if not export.rows:
+            break
+    total, times = sum(times), sorted(times)
+    print(
+        f"  export() of {what}: {rows:,} rows, {rows / total:,.0f} per second, p50 {times[len(times) // 2] * 1000:.1f} "
+        f"ms, p99 {times[len(times) * 99 // 100] * 1000:.1f} ms"
+    )
+    return cursor
+
+
 def planning(server: EmbeddedServer) -> None:
     import uuid
 
     from audit.models import AuditLog
 
-    existing = MONTHS
+    existing = EXPORT_MONTHS
     print("the latest 50 of a tenant by the number of months, ms of a page and of one query without a span:")
-    for count in (MONTHS, 60, 240, 1_000):
+    for count in (240, 1_000):
         if count > existing:
             for first in range(existing + 1, count + 1, 100):
                 months(server, first, min(first + 99, count))
