@@ -6,14 +6,16 @@ from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
+from audit.export import ExportingQuerySet
 from audit.pages import PagedQuerySet
 from audit.records import RecordingQuerySet
+from keyhub.transaction_ids import CurrentTransactionId, TransactionIdField
 
 SHA_256 = "^[0-9a-f]{64}$"
 
 
-class AuditLogQuerySet(PagedQuerySet, RecordingQuerySet):
-    """Recording (records.py), and reading page by page (pages.py)."""
+class AuditLogQuerySet(PagedQuerySet, ExportingQuerySet, RecordingQuerySet):
+    """Recording (records.py), reading page by page (pages.py), and shipping to elsewhere (export.py)."""
 
 
 class AuditLog(models.Model):
@@ -46,6 +48,8 @@ class AuditLog(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     outcome = models.TextField(choices=Outcome, null=True, blank=True)
     request_id = models.TextField(null=True, blank=True)
+    # Of the transaction that wrote the row, for export(); NULL in rows from before the column. The database gives it.
+    transaction_id = TransactionIdField(db_default=CurrentTransactionId(), editable=False, null=True)
 
     objects = AuditLogQuerySet.as_manager()
 
@@ -61,8 +65,9 @@ class AuditLog(models.Model):
             BTreeIndex("tenant_id", F("created_at").desc(), name="idx_audit_logs_tenant"),
             BTreeIndex("user_id", F("created_at").desc(), name="idx_audit_logs_user"),
             BTreeIndex("action", F("created_at").desc(), name="idx_audit_logs_action"),
-            BTreeIndex("resource_type", "resource_id", name="idx_audit_logs_resource"),
             BTreeIndex(F("created_at").desc(), F("id").desc(), name="idx_audit_logs_created_at"),
+            BTreeIndex("resource_type", "resource_id", F("created_at").desc(), name="idx_audit_logs_resource_created"),
+            BTreeIndex(fields=["transaction_id", "id"], name="idx_audit_logs_transaction"),
         ]
 
     def __str__(self) -> str:

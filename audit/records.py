@@ -33,8 +33,9 @@ RECORD = """
         resource_id, outcome, details, ip_address, user_agent, request_id)
     VALUES (%(organization_id)s, %(tenant_id)s, %(tenant_label)s, %(user_id)s, %(actor_label)s, %(action)s,
         %(resource_type)s, %(resource_id)s, %(outcome)s, %(details)s, %(ip_address)s, %(user_agent)s, %(request_id)s)
-    RETURNING id, created_at
+    RETURNING id, created_at, transaction_id
 """
+OF_THE_DATABASE = ("id", "transaction_id")  # columns whose values are its defaults
 
 
 class RecordingQuerySet(StatementQuerySet):
@@ -54,8 +55,8 @@ class RecordingQuerySet(StatementQuerySet):
         database = self.writer
         with transaction.mark_for_rollback_on_error(using=database), connections[database].cursor() as cursor:
             cursor.execute(RECORD, event | {"details": None if details is None else Jsonb(details)})
-            key, created_at = cursor.fetchone()
-        row = self.model(**event, id=key, created_at=created_at)
+            key, created_at, transaction_id = cursor.fetchone()
+        row = self.model(**event, id=key, created_at=created_at, transaction_id=int(transaction_id))
         row._state.adding, row._state.db = False, database
         return row
 
@@ -67,7 +68,7 @@ class RecordingQuerySet(StatementQuerySet):
         """
         connection = connections[self.writer]
         numbered = enumerate(events, 1)
-        names = [field.attname for field in self.model._meta.concrete_fields if field.attname != "id"]
+        names = [field.attname for field in self.model._meta.concrete_fields if field.attname not in OF_THE_DATABASE]
         statement = sql.SQL("COPY audit_logs ({}) FROM STDIN").format(sql.SQL(", ").join(map(sql.Identifier, names)))
         added = 0
         with transaction.atomic(using=connection.alias), connection.cursor() as cursor:

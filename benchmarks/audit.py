@@ -10,8 +10,10 @@ On an embedded server of its own, all in one run:
    deep in history; with 1, 10 and 50 million rows (or those given) over two years. The partitions are unlogged, which
    shortens their making and changes nothing about reading
 4. planning with 12, 60, 240 and 1,000 months: a page, beside one query without a span
-5. sealing and verifying 500,000 rows
-6. months that are added, and a month of a million rows that is retired, beside DELETE of as many: how long, and the
+5. export(), 1,000 rows at a time: all of the rows, and one that finds three new rows, with 24 and with 240 months; and
+   of 200,000 rows that one transaction has just written
+6. sealing and verifying 500,000 rows
+7. months that are added, and a month of a million rows that is retired, beside DELETE of as many: how long, and the
    longest wait of two writers
 """
 
@@ -25,7 +27,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from audit.months import Month
+from audit.months import Month, existing_partitions
 
 from benchmarks.conversion import writers
 from benchmarks.operations import run_clients, run_pgbench
@@ -35,6 +37,7 @@ from keyhub.embedded import EmbeddedServer
 REPOSITORY = Path(__file__).parent.parent
 ORGANIZATIONS, TENANTS, RESOURCES = 20, 1_000, 5_000
 MONTHS = 24
+EXPORT_MONTHS = 240
 INGESTED = 100_000
 SEALED = 500_000
 RETIRED = 1_000_000
@@ -104,6 +107,8 @@ def main(millions: list[int]) -> None:
         for million in millions:
             load(server, million * 1_000_000)
             pages(million * 1_000_000)
+            if million == millions[0]:
+                exports(server)
         planning(server)
         seal(server)
         come_and_go(server, folder)
@@ -175,9 +180,13 @@ def fill(server: EmbeddedServer, month: Month, rows: int, persistence: str = "")
 
 def load(server: EmbeddedServer, rows: int) -> None:
     """So many rows in the months before this one, in place of those of before."""
+    from django.db import connection
+
     this_month = Month.of(datetime.now(UTC))
+    for month, partition in existing_partitions(connection).items():
+        if month < this_month:
+            execute(server, f"DROP TABLE {partition}")
     for ago in range(1, MONTHS + 1):
-        execute(server, f"DROP TABLE IF EXISTS {this_month.plus(-ago).partition}")
         fill(server, this_month.plus(-ago), rows // MONTHS, "UNLOGGED")
         print(".", end="", file=sys.stderr, flush=True)
     execute(server, "VACUUM (ANALYZE) audit_logs", "postgres")
@@ -219,14 +228,52 @@ def timed(run: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def exports(server: EmbeddedServer) -> None:
+    from audit.models import AuditLog
+
+    for count in (MONTHS, EXPORT_MONTHS):
+        months(server, 1, count)
+        cursor = exported(f"all rows, {count} months", None)
+        news = []
+        for _ in range(50):
+            for _ in range(3):
+                record_keyhub(1)
+            news.append(timed(lambda cursor=cursor: AuditLog.objects.export(cursor)))
+            cursor = AuditLog.objects.export(cursor).next
+        print(f"  three new rows, {count} months: p50 {statistics.median(news) * 1000:.1f} ms")
+    event = {"action": "user.login", "resource_type": "session", "organization_id": "ORG-1"}
+    AuditLog.objects.ingest({**event, "resource_id": number} for number in range(2 * INGESTED))
+    exported(f"{2 * INGESTED:,} rows of one transaction, {EXPORT_MONTHS} months", cursor)
+
+
+def exported(what: str, cursor: str | None) -> str:
+    """Export until nothing is new; print how long each export took; the last cursor."""
+    from audit.models import AuditLog
+
+    times, rows = [], 0
+    while True:
+        started = time.perf_counter()
+        export = AuditLog.objects.export(cursor)
+        times.append(time.perf_counter() - started)
+        rows, cursor = rows + len(export.rows), export.next
+        if not export.rows:
+            break
+    total, times = sum(times), sorted(times)
+    print(
+        f"  export() of {what}: {rows:,} rows, {rows / total:,.0f} per second, p50 {times[len(times) // 2] * 1000:.1f} "
+        f"ms, p99 {times[len(times) * 99 // 100] * 1000:.1f} ms"
+    )
+    return cursor
+
+
 def planning(server: EmbeddedServer) -> None:
     import uuid
 
     from audit.models import AuditLog
 
-    existing = MONTHS
+    existing = EXPORT_MONTHS
     print("the latest 50 of a tenant by the number of months, ms of a page and of one query without a span:")
-    for count in (MONTHS, 60, 240, 1_000):
+    for count in (240, 1_000):
         if count > existing:
             for first in range(existing + 1, count + 1, 100):
                 months(server, first, min(first + 99, count))

@@ -6,9 +6,13 @@ from pathlib import Path
 from django.apps import apps
 from django.contrib.postgres import operations as postgres
 from django.db import router
+from django.db.backends.base.schema import BaseDatabaseSchemaEditor
 from django.db.migrations.operations import SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
+from django.db.models import F, Index, Model
+from django.db.models.expressions import OrderBy
 
+from keyhub.identifiers import with_ending
 from keyhub.sql_text import statements
 
 
@@ -119,6 +123,133 @@ class RefuseRows(Operation):
 
     def describe(self) -> str:
         return f"Refuse rows of {self.table} that break {self.rule}"
+
+
+class AddPartitionedIndexConcurrently(postgres.AddIndexConcurrently):
+    """Build an index of a partitioned table, partition by partition, while its users go on; `atomic = False`.
+
+    The index of the table alone comes first, invalid: from then on every partition that is made or attached brings its
+    own. Each partition that was there gets one CONCURRENTLY, which is then attached; with the last one the index of
+    the table is valid. Locks that stop writers (SHARE on the table, ACCESS EXCLUSIVE on an index that is attached) are
+    held for a change of the catalogue, and waited for as long as migrate's lock_timeout.
+    https://www.postgresql.org/docs/current/ddl-partitioning.html#DDL-PARTITIONING-DECLARATIVE-MAINTENANCE
+
+    Interrupted, it goes on behind the partitions that have theirs; migrate drops an invalid one and builds it anew.
+    Raises ValueError for an index of other things than columns: the indexes of the partitions get the names that
+    PostgreSQL would give, and those of expressions are not known beforehand.
+    """
+
+    def __init__(self, model_name: str, index: Index):
+        super().__init__(model_name, index)
+        _column_fields(index)
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        self._ensure_not_in_transaction(schema_editor)
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            _build_partition_by_partition(self.index, model, schema_editor)
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        self._ensure_not_in_transaction(schema_editor)
+        model = from_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            _drop_with_partitions(self.index.name, schema_editor)
+
+    def describe(self) -> str:
+        return _built(self.index.name)
+
+    def describe_backwards(self) -> str:
+        return _dropped(self.index.name)
+
+
+class RemovePartitionedIndexConcurrently(postgres.RemoveIndexConcurrently):
+    """Drop an index of a partitioned table; the way back is AddPartitionedIndexConcurrently's way there.
+
+    PostgreSQL drops it in one transaction, CONCURRENTLY or not: it takes ACCESS EXCLUSIVE on the table and all of its
+    partitions, for a change of the catalogue, and waits for it as long as migrate's lock_timeout.
+    """
+
+    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+        self._ensure_not_in_transaction(schema_editor)
+        model = from_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            _drop_with_partitions(self.name, schema_editor)
+
+    def database_backwards(self, app_label, schema_editor, from_state, to_state):
+        self._ensure_not_in_transaction(schema_editor)
+        model = to_state.apps.get_model(app_label, self.model_name)
+        if self.allow_migrate_model(schema_editor.connection.alias, model):
+            index = to_state.models[app_label, self.model_name_lower].get_index_by_name(self.name)
+            _build_partition_by_partition(index, model, schema_editor)
+
+    def describe(self) -> str:
+        return _dropped(self.name)
+
+    def describe_backwards(self) -> str:
+        return _built(self.name)
+
+
+# Operations whose statements are not the same on every database: they follow from the partitions that are there.
+OF_PARTITIONS = (AddPartitionedIndexConcurrently, RemovePartitionedIndexConcurrently)
+
+INDEX_EXISTS = "SELECT to_regclass(%s) IS NOT NULL"
+PARTITIONS_WITHOUT_INDEX = """
+    SELECT relname FROM pg_inherits AS part JOIN pg_class ON pg_class.oid = part.inhrelid
+    WHERE part.inhparent = to_regclass(%s) AND NOT EXISTS (
+        SELECT FROM pg_index JOIN pg_inherits AS piece ON piece.inhrelid = indexrelid
+        WHERE indrelid = part.inhrelid AND piece.inhparent = to_regclass(%s)
+    )
+    ORDER BY relname
+"""
+
+
+def _build_partition_by_partition(index: Index, model: type[Model], schema_editor: BaseDatabaseSchemaEditor) -> None:
+    quote = schema_editor.quote_name
+    table, name = quote(model._meta.db_table), quote(index.name)
+    of_the_table = index.create_sql(
+        model, schema_editor, sql=schema_editor.sql_create_index.replace(" ON ", " ON ONLY ", 1)
+    )
+    if schema_editor.collect_sql:
+        schema_editor.execute(of_the_table, params=None)
+        schema_editor.collected_sql.append(
+            f"-- and for each partition CREATE INDEX CONCURRENTLY, and ALTER INDEX {name} ATTACH PARTITION"
+        )
+        return
+    with schema_editor.connection.cursor() as cursor:
+        cursor.execute(INDEX_EXISTS, [name])
+        (exists,) = cursor.fetchone()
+        if not exists:
+            schema_editor.execute(of_the_table, params=None)
+        cursor.execute(PARTITIONS_WITHOUT_INDEX, [table, name])
+        partitions = [partition for (partition,) in cursor.fetchall()]
+    columns = "_".join(model._meta.get_field(field).column for field in _column_fields(index))
+    for partition in partitions:
+        # As PostgreSQL names the index of a partition that is made or attached.
+        piece = quote(with_ending(partition, f"_{columns}_idx"))
+        of_the_partition = index.create_sql(model, schema_editor, concurrently=True)
+        of_the_partition.parts.update(table=quote(partition), name=piece)
+        schema_editor.execute(of_the_partition, params=None)
+        schema_editor.execute(f"ALTER INDEX {name} ATTACH PARTITION {piece}", params=None)
+
+
+def _drop_with_partitions(name: str, schema_editor: BaseDatabaseSchemaEditor) -> None:
+    schema_editor.execute(f"DROP INDEX IF EXISTS {schema_editor.quote_name(name)}", params=None)
+
+
+def _built(name: str) -> str:
+    return f"Build {name} partition by partition"
+
+
+def _dropped(name: str) -> str:
+    return f"Drop {name} with those of the partitions"
+
+
+def _column_fields(index: Index) -> list[str]:
+    """The names of the fields that an index is of. Raises ValueError where it is of other things."""
+    keys = [key.expression if isinstance(key, OrderBy) else key for key in index.expressions]
+    if not all(type(key) is F for key in keys):
+        raise ValueError(f"{index.name} is no index of columns alone. Build it by SQL, partition by partition.")
+    return [*index.fields, *(key.name for key in keys), *index.include]
 
 
 def with_nested(operations: Iterable[Operation]) -> Iterator[Operation]:

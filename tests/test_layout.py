@@ -34,6 +34,7 @@ OFFERED_BY_KEYHUB = {
     "keyhub.migration_operations",
     "keyhub.statements",
     "keyhub.store",
+    "keyhub.transaction_ids",
 }
 # A command of Django's, and the command of KeyHub's that it is a part of: one module, test and page serve both.
 PART_OF = {"makemigrations": "dbversion"}

@@ -147,6 +147,7 @@ COLUMNS = {
         CREATED_AT,
         ("outcome?", "text", None),
         ("request_id?", "text", None),
+        ("transaction_id?", "xid8", "pg_current_xact_id()"),
     ],
     "organizations": [
         ("id", "text", None),
@@ -231,7 +232,8 @@ INDEXES = {
         "idx_audit_logs_tenant": "(tenant_id, created_at DESC)",
         "idx_audit_logs_user": "(user_id, created_at DESC)",
         "idx_audit_logs_action": "(action, created_at DESC)",
-        "idx_audit_logs_resource": "(resource_type, resource_id)",
+        "idx_audit_logs_resource_created": "(resource_type, resource_id, created_at DESC)",
+        "idx_audit_logs_transaction": "(transaction_id, id)",
         "idx_audit_logs_created_at": "(created_at DESC, id DESC)",
     },
     "organizations": {"organizations_slug_key*": "(slug)"},

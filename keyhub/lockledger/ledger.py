@@ -20,6 +20,7 @@ from django.db.migrations.operations.base import Operation
 
 from keyhub import sql_text
 from keyhub.lockledger.modes import MODES, without_weaker
+from keyhub.migration_operations import OF_PARTITIONS
 
 HEADER = """\
 # What each statement of each migration locks, rewrites and rebuilds of what was there before the migration began.
@@ -86,13 +87,15 @@ def _normalized(sql: str) -> str:
 
 
 def python_name(operation: Operation, backwards: bool) -> str | None:
-    """Name the Python that an operation runs; None where all that it does is SQL.
+    """Name the Python that an operation runs; None where all that it does is SQL that is the same everywhere.
 
     An operation that holds others counts as Python as soon as one of them does.
     """
     if isinstance(operation, RunPython):
         code = operation.reverse_code if backwards else operation.code
         return getattr(code, "__name__", operation.describe())
+    if isinstance(operation, OF_PARTITIONS):
+        return operation.describe_backwards() if backwards else operation.describe()
     if not operation.reduces_to_sql:
         return operation.describe()
     inner = [python_name(held, backwards) for held in getattr(operation, "database_operations", [])]

@@ -239,8 +239,10 @@ class SafeMigrationExecutor(MigrationExecutor):
 
     def _index_validity(self, index: str) -> bool | None:
         with self.connection.cursor() as cursor:
+            # That of a partitioned table is itself nothing built: it is invalid as long as a partition lacks its own.
             cursor.execute(
-                "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)",
+                "SELECT indisvalid OR relkind = 'I' FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+                "WHERE indexrelid = to_regclass(%s)",
                 [self.connection.ops.quote_name(index)],
             )
             row = cursor.fetchone()

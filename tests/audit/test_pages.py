@@ -2,11 +2,13 @@
 
 import base64
 import itertools
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from asgiref.sync import async_to_sync
 from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from audit.models import AuditLog
 from audit.pages import CursorError, Position
@@ -14,6 +16,7 @@ from audit.pages import CursorError, Position
 pytestmark = pytest.mark.django_db
 
 NOW = datetime.now(UTC)
+EVENT = {"action": "a", "resource_type": "r", "organization_id": "o"}
 
 
 def ingest(*ages: timedelta, organization_id: str = "ORG-DEFAULT-001") -> None:
@@ -93,6 +96,24 @@ def test_the_planner_opens_the_months_of_the_span_alone():
         plan = "\n".join(line for (line,) in cursor.fetchall())
     assert "audit_logs_2020_01" not in plan
     assert f"audit_logs_{NOW:%Y_%m}" in plan
+
+
+def test_the_latest_of_a_resource_are_read_without_a_sort():
+    """No more of its rows than the page has are read, but for those that an incremental sort reads at a time."""
+    AuditLog.objects.ingest(
+        {**EVENT, "resource_id": number % 2, "created_at": NOW - timedelta(seconds=number)} for number in range(5_000)
+    )
+    AuditLog.objects.ingest({**EVENT, "resource_id": number} for number in range(1_000))
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE audit_logs")
+    with CaptureQueriesContext(connection) as queries:
+        assert len(AuditLog.objects.filter(resource_type="r", resource_id="1").page().rows) == 50
+    with connection.cursor() as cursor:
+        cursor.execute(f"EXPLAIN ANALYZE {queries[-1]['sql']}")
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+    scans = re.findall(r"Scan using \w+_resource_type_resource_id_created_at_idx .* rows=(\d+)(?:\.\d+)? loops", plan)
+    assert scans, plan
+    assert max(map(int, scans)) <= 150, plan
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def _children(index: CatalogueObject, partitions: list[str], drift: Drift, rebui
             if not rebuilt:
                 continue
             existing = None  # it goes with its parent
-        if existing is None or existing.facts.get("definition") != definition:
+        if existing is None or existing.facts.get("definition") != definition or "valid" in existing.facts:
             statements += [f"DROP INDEX CONCURRENTLY {child};"] if existing is not None else []
             statements.append(f"CREATE {unique}INDEX CONCURRENTLY {child} ON {partition} USING {definition};")
         statements.append(f"ALTER INDEX {index.name} ATTACH PARTITION {child};")

@@ -9,13 +9,14 @@ from keyhub.lintmigrations import actions
 from keyhub.lintmigrations.findings import Complaint
 from keyhub.lintmigrations.rules.registry import Scene, on_statement
 from keyhub.lintmigrations.statements import Statement
+from keyhub.migration_operations import OF_PARTITIONS
 
 
 @on_statement("keyhub.M017", also_down=True)
 def concurrently_refused(statement: Statement, scene: Scene) -> Iterator[Complaint]:
     """https://www.postgresql.org/docs/current/sql-createindex.html#SQL-CREATEINDEX-CONCURRENTLY"""
     concurrent = [action for action in statement.actions if getattr(action, "concurrently", False)]
-    if scene.step.atomic and concurrent:
+    if scene.step.atomic and (concurrent or isinstance(statement.operation, OF_PARTITIONS)):
         yield Complaint(
             statement.place,
             f"{scene.title} runs {statement.head!r} in a transaction, where PostgreSQL refuses CONCURRENTLY.",
@@ -87,6 +88,8 @@ def not_repeatable_outside_a_transaction(statement: Statement, scene: Scene) -> 
 
 
 def _is_repeatable(action: actions.Action, statement: Statement) -> bool:
+    if isinstance(statement.operation, OF_PARTITIONS):
+        return True  # it passes over what it has done
     match action:
         case actions.CreateIndex(concurrently=True):
             return bool(action.index)  # by its name migrate knows it again

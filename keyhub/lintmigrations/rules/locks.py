@@ -28,14 +28,20 @@ def index_without_concurrently(statement: Statement, scene: Scene) -> Iterator[C
             continue
         if action.only:
             continue  # of a partitioned table, whose rows are elsewhere
-        if scene.catalogue.table(action.table).partition_key is not None:
-            mend = on_partitions(action)
-        elif isinstance(statement.operation, AddIndex):
+        is_partitioned = scene.catalogue.table(action.table).partition_key is not None
+        if isinstance(statement.operation, AddIndex):
             index = MigrationWriter.serialize(statement.operation.index)[0]
-            mend = (
-                f'AddIndexConcurrently("{statement.operation.model_name}", {index}) from '
-                "django.contrib.postgres.operations, in a migration of its own with atomic = False."
+            operation, module = (
+                ("AddPartitionedIndexConcurrently", "keyhub.migration_operations")
+                if is_partitioned
+                else ("AddIndexConcurrently", "django.contrib.postgres.operations")
             )
+            mend = (
+                f'{operation}("{statement.operation.model_name}", {index}) from {module}, in a migration of its own '
+                "with atomic = False."
+            )
+        elif is_partitioned:
+            mend = on_partitions(action)
         else:
             concurrent = re.sub(r"(?i)\bINDEX\b", "INDEX CONCURRENTLY", statement.text, count=1)
             mend = f"In a migration of its own with atomic = False:\n{concurrent};"

@@ -11,7 +11,7 @@ from keyhub.lintmigrations.rules.registry import Scene, on_statement, on_step
 from keyhub.lintmigrations.statements import Statement
 
 # The vocabulary of migrations: what these do for given arguments never changes.
-FROZEN = ("keyhub.migration_operations", "keyhub.foreign_keys")
+FROZEN = ("keyhub.migration_operations", "keyhub.foreign_keys", "keyhub.transaction_ids")
 # What gives a migration the models of today in place of those of its own day.
 MODELS_OF_TODAY = ("django.apps", "django.contrib.auth.get_user_model")
 NETWORK = (
@@ -53,7 +53,7 @@ def imports(scene: Scene) -> Iterator[Complaint]:
                 place,
                 f"{scene.title} imports {name}: it breaks when that changes or goes.",
                 "Copy the lines that it needs, or take apps.get_model(). A migration imports Django, the standard "
-                f"library, {' and '.join(FROZEN)}.",
+                f"library, {', '.join(FROZEN[:-1])} and {FROZEN[-1]}.",
             )
 
 

@@ -1,12 +1,16 @@
 from django.contrib.postgres.operations import AddIndexConcurrently, RemoveIndexConcurrently
 from django.db import migrations, models
 
+from keyhub.migration_operations import AddPartitionedIndexConcurrently, RemovePartitionedIndexConcurrently
+
 
 class Migration(migrations.Migration):
     atomic = False
     operations = [
         AddIndexConcurrently("badge", models.Index(fields=["label"], name="idx_badges_label")),
         RemoveIndexConcurrently("badge", "idx_badges_label"),
+        AddPartitionedIndexConcurrently("badge", models.Index(fields=["label"], name="idx_badges_label")),
+        RemovePartitionedIndexConcurrently("badge", "idx_badges_label"),
         migrations.RunSQL(
             "CREATE INDEX CONCURRENTLY idx_badges_colour ON badges (colour)",
             "DROP INDEX CONCURRENTLY IF EXISTS idx_badges_colour",
