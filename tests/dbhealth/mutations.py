@@ -68,7 +68,7 @@ def _table(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Muta
 DEFAULTS = {
     "text": "'some'", "character varying": "'some'", "timestamp with time zone": "now()", "integer": "7",
     "bigint": "7", "smallint": "7", "boolean": "current_user = 'somebody'", "jsonb": "'[]'", "inet": "'127.0.0.1'",
-    "uuid": "'00000000-0000-0000-0000-000000000000'",
+    "uuid": "'00000000-0000-0000-0000-000000000000'", "xid8": "'7'",
 }  # fmt: skip
 
 
