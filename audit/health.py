@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from audit import auditpartitions
-from audit.auditpartitions import Month
+from audit.default_partition import MIRROR, MOVING
+from audit.months import Month, wanted_months
+from audit.partition_tables import INSERT_TRIGGER, TRUNCATE_TRIGGER
 from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, made_at_run_time, register
 
 # One that is named after a month, and has other bounds, is told by keyhub.H013.
@@ -34,7 +35,7 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
     """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months,
     audit.H006 sealed months that let rows in.
     """
-    rows = examination.rows(PARTITIONS, {"trigger": auditpartitions.INSERT_TRIGGER})
+    rows = examination.rows(PARTITIONS, {"trigger": INSERT_TRIGGER})
     partitions = {name: bounds for name, bounds, _, _ in rows}
     if not partitions:
         return
@@ -48,7 +49,7 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
             existing.add(month)
         elif bounds != "DEFAULT" and not re.fullmatch(NAMED_AFTER_A_MONTH, name):
             odd.append((name, bounds))
-    wanted = auditpartitions.wanted_months(examination.connection)
+    wanted = wanted_months(examination.connection)
     for month in sorted(set(wanted) - existing):
         yield Finding(
             "audit.H001",
@@ -81,9 +82,9 @@ def _sealed_and_open(
         if partition in without_trigger:
             yield Finding(
                 "audit.H006", Severity.CRITICAL, partition, "the month is sealed, and lets rows in",
-                f"CREATE OR REPLACE TRIGGER {auditpartitions.INSERT_TRIGGER} BEFORE INSERT ON {partition} "
+                f"CREATE OR REPLACE TRIGGER {INSERT_TRIGGER} BEFORE INSERT ON {partition} "
                 f"FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert();\n"
-                f"ALTER TABLE {partition} ENABLE TRIGGER {auditpartitions.INSERT_TRIGGER};",
+                f"ALTER TABLE {partition} ENABLE TRIGGER {INSERT_TRIGGER};",
             )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def _gap(months: list[Month]) -> Finding:
     names = ", ".join(str(month) for month in months)
     creates = "\n".join(
         f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};\n"
-        f"CREATE TRIGGER {auditpartitions.TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {month.partition} "
+        f"CREATE TRIGGER {TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {month.partition} "
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();"
         for month in months
     )
@@ -142,6 +143,8 @@ def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:
 
 
 def register_checks() -> None:
-    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d\.{auditpartitions.INSERT_TRIGGER}")
+    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d\.{INSERT_TRIGGER}")
+    # Of a run of auditpartitions that is at work, or was interrupted: audit.H002 tells of its rows.
+    made_at_run_time(rf"{MOVING}.*|audit_logs_default\.{MIRROR}.*|{MIRROR}\(\)")
     register(months, ["audit.H001", "audit.H003", "audit.H005", "audit.H006"], phases=[Phase.POST_MIGRATE])
     register(rows_in_default, ["audit.H002", "audit.H004"], may_wait=True)

@@ -9,8 +9,11 @@ from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connect
 from tqdm import tqdm
 
 from audit import auditpartitions, seals
+from audit.months import MONTHS_AHEAD, PartitionError
+from audit.short_locks import PartitionLockError
 
 EXIT_FAULTS = 1
+EXIT_WRONG_USE = 2
 EXIT_LOCK_NOT_GOT = 4
 EXIT_INTERRUPTED = 130
 
@@ -31,27 +34,34 @@ class Command(BaseCommand):
         parser.add_argument(
             "--ahead",
             type=months,
-            default=auditpartitions.MONTHS_AHEAD,
+            default=MONTHS_AHEAD,
             metavar="MONTHS",
             help="make: months after the current one that must exist (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--plan", action="store_true", help="make: tell what would be made and moved, and change nothing"
         )
         parser.add_argument(
             "--against", type=Path, metavar="FILE", help="verify: seals that were kept elsewhere, of --format json"
         )
         parser.add_argument("--format", default="text", choices=("text", "json"))
 
-    def handle(self, *, action, database, ahead, against, format, **options):  # noqa: A002 the option's name
+    def handle(self, *, action, database, ahead, plan, against, format, **options):  # noqa: A002 the option's name
+        if plan and action != "make":
+            raise CommandError(f"--plan is of make: {action} has none.", returncode=EXIT_WRONG_USE)
         try:
             match action:
+                case "make" if plan:
+                    self._plan(database, ahead, format)
                 case "make":
                     self._make(database, ahead, format)
                 case "seal":
                     self._seal(database, format)
                 case "verify":
                     self._verify(database, against, format)
-        except auditpartitions.PartitionLockError as error:
+        except PartitionLockError as error:
             raise CommandError(str(error), returncode=EXIT_LOCK_NOT_GOT) from error
-        except auditpartitions.PartitionError as error:
+        except PartitionError as error:
             raise CommandError(str(error)) from error
         except (ProgrammingError, InternalError) as error:
             # A missing right, a partition made by hand whose bounds overlap a month's, or a server that only reads.
@@ -63,10 +73,10 @@ class Command(BaseCommand):
             ) from None
 
     def _make(self, database: str, ahead: int, format: str) -> None:  # noqa: A002
-        result = auditpartitions.make_months(database, ahead)
+        with _bar() as advance:
+            result = auditpartitions.make_months(database, ahead, advance)
         if format == "json":
-            moved = {month.partition: rows for month, rows in result.moved.items()}
-            self.stdout.write(json.dumps({"made": [month.partition for month in result.made], "moved": moved}))
+            self._write_json(result, "made", "moved")
             return
         for month in result.made:
             rows = result.moved.get(month, 0)
@@ -74,7 +84,28 @@ class Command(BaseCommand):
                 f"{month.partition}: made" + (f", {rows} row{'s' * (rows > 1)} moved from DEFAULT" if rows else "")
             )
         if not result.made:
-            self.stdout.write(f"Nothing to do: every month up to {result.months_ahead_to} has its partition.")
+            self._write_nothing_to_do(result)
+
+    def _plan(self, database: str, ahead: int, format: str) -> None:  # noqa: A002
+        result = auditpartitions.plan(database, ahead)
+        if format == "json":
+            self._write_json(result, "would_make", "would_move")
+            return
+        for month in result.made:
+            rows = result.moved.get(month, 0)
+            self.stdout.write(
+                f"{month.partition}: would be made"
+                + (f", and about {rows} row{'s' * (rows > 1)} moved from DEFAULT" if rows else "")
+            )
+        if not result.made:
+            self._write_nothing_to_do(result)
+
+    def _write_json(self, result: auditpartitions.Result, made: str, moved: str) -> None:
+        rows = {month.partition: rows for month, rows in result.moved.items()}
+        self.stdout.write(json.dumps({made: [month.partition for month in result.made], moved: rows}))
+
+    def _write_nothing_to_do(self, result: auditpartitions.Result) -> None:
+        self.stdout.write(f"Nothing to do: every month up to {result.months_ahead_to} has its partition.")
 
     def _seal(self, database: str, format: str) -> None:  # noqa: A002
         sealed = []
