@@ -210,7 +210,7 @@ def seal(server: EmbeddedServer) -> None:
     from django.db import connection
 
     from audit import seals
-    from audit.auditpartitions import existing_partitions
+    from audit.months import existing_partitions
 
     execute(server, LOAD.replace("%%", "%").replace("statement_timestamp() - random() * interval '{days} days'",
             "'1999-05-10 00:00:00+00'::timestamptz + random() * interval '10 days'").format(
