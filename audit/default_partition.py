@@ -156,7 +156,8 @@ def move_some(connection: BaseDatabaseWrapper, advance: Progress) -> dict[Month,
     months = _prepare(connection)
     while _copy_a_batch(connection, advance):
         pass
-    with connection.cursor() as cursor:
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(f"ANALYZE {MOVING}")
     _wait_for_snapshots(connection)
     rows = _verified_rows(connection, months)
@@ -170,7 +171,8 @@ def move_some(connection: BaseDatabaseWrapper, advance: Progress) -> dict[Month,
 
 def rows_of(connection: BaseDatabaseWrapper, month: Month) -> int:
     """How many rows of a month are in DEFAULT."""
-    with connection.cursor() as cursor:
+    with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL statement_timeout = 0")
         cursor.execute(f"SELECT count(*) FROM audit_logs_default WHERE {month.condition}")  # noqa: S608
         return cursor.fetchone()[0]
 

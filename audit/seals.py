@@ -179,7 +179,7 @@ def _close(connection: BaseDatabaseWrapper, partition: str) -> None:
         "CREATE OR REPLACE TRIGGER {} BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert()"
     ).format(sql.Identifier(INSERT_TRIGGER), sql.Identifier(partition))
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        keep_vacuums_out(cursor, partition)
+        keep_vacuums_out(cursor, connection.ops.quote_name(partition))
         cursor.execute(statement)
 
 
