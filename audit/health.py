@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from audit import auditpartitions
-from audit.auditpartitions import Month
+from audit.default_partition import MIRROR, MOVING
+from audit.months import RETIRED, Month, wanted_months
+from audit.partition_tables import DEFAULT_PARTITION, INSERT_TRIGGER, TRUNCATE_TRIGGER, horizon_trigger
 from keyhub.dbhealth import Examination, Finding, Phase, Severity, Unreadable, made_at_run_time, register
 
 # One that is named after a month, and has other bounds, is told by keyhub.H013.
@@ -21,7 +22,7 @@ PARTITIONS = """
     WHERE inhparent = to_regclass('audit_logs')
 """
 SEALED = """SELECT to_char(month, '"audit_logs_"YYYY_MM') FROM audit_seals ORDER BY month"""
-RETIRED = "SELECT month FROM audit_archives WHERE detached_at IS NOT NULL ORDER BY month"
+RETIRED_MONTHS = "SELECT month FROM audit_archives WHERE detached_at IS NOT NULL ORDER BY month"
 DEFAULT = """
     SELECT relname, pg_relation_size(pg_class.oid) > 0, has_table_privilege(pg_class.oid, 'SELECT')
     FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partdefid WHERE partrelid = to_regclass('audit_logs')
@@ -36,7 +37,7 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
     """audit.H001 months ahead without a partition, audit.H003 gaps between months, audit.H005 bounds off the months,
     audit.H006 sealed months that let rows in.
     """
-    rows = examination.rows(PARTITIONS, {"trigger": auditpartitions.INSERT_TRIGGER})
+    rows = examination.rows(PARTITIONS, {"trigger": INSERT_TRIGGER})
     partitions = {name: bounds for name, bounds, *_ in rows}
     if not partitions:
         return
@@ -45,7 +46,7 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
     yield from _sealed_and_open(examination, lets_rows_in, seals_are_readable)
     if archives_are_readable is False:
         yield Unreadable("audit.H006", "audit_archives")
-    retired = [Month.of(month) for (month,) in examination.rows(RETIRED)] if archives_are_readable else []
+    retired = [Month.of(month) for (month,) in examination.rows(RETIRED_MONTHS)] if archives_are_readable else []
     yield from _retired_and_open(retired, lets_rows_in)
     existing, odd = set(), []
     for name, bounds in sorted(partitions.items()):
@@ -54,7 +55,7 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
             existing.add(month)
         elif bounds != "DEFAULT" and not re.fullmatch(NAMED_AFTER_A_MONTH, name):
             odd.append((name, bounds))
-    wanted = auditpartitions.wanted_months(examination.connection)
+    wanted = wanted_months(examination.connection)
     for month in sorted(set(wanted) - existing):
         yield Finding(
             "audit.H001",
@@ -89,19 +90,19 @@ def _sealed_and_open(
         if partition in without_trigger:
             yield Finding(
                 "audit.H006", Severity.CRITICAL, partition, "the month is sealed, and lets rows in",
-                f"CREATE OR REPLACE TRIGGER {auditpartitions.INSERT_TRIGGER} BEFORE INSERT ON {partition} "
+                f"CREATE OR REPLACE TRIGGER {INSERT_TRIGGER} BEFORE INSERT ON {partition} "
                 f"FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert();\n"
-                f"ALTER TABLE {partition} ENABLE TRIGGER {auditpartitions.INSERT_TRIGGER};",
+                f"ALTER TABLE {partition} ENABLE TRIGGER {INSERT_TRIGGER};",
             )  # fmt: skip
 
 
 def _retired_and_open(retired: list[Month], lets_rows_in: set[str]) -> Iterator[Finding]:
-    if retired and auditpartitions.DEFAULT_PARTITION in lets_rows_in:
+    if retired and DEFAULT_PARTITION in lets_rows_in:
         yield Finding(
-            "audit.H006", Severity.CRITICAL, auditpartitions.DEFAULT_PARTITION,
+            "audit.H006", Severity.CRITICAL, DEFAULT_PARTITION,
             f"months up to {retired[-1]} are retired, and rows of them are let in",
-            f"{auditpartitions.horizon_trigger(retired[-1])};\n"
-            f"ALTER TABLE {auditpartitions.DEFAULT_PARTITION} ENABLE TRIGGER {auditpartitions.INSERT_TRIGGER};",
+            f"{horizon_trigger(retired[-1])};\n"
+            f"ALTER TABLE {DEFAULT_PARTITION} ENABLE TRIGGER {INSERT_TRIGGER};",
         )  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def _gap(months: list[Month]) -> Finding:
     names = ", ".join(str(month) for month in months)
     creates = "\n".join(
         f"CREATE TABLE {month.partition} PARTITION OF audit_logs {month.bounds};\n"
-        f"CREATE TRIGGER {auditpartitions.TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {month.partition} "
+        f"CREATE TRIGGER {TRUNCATE_TRIGGER} BEFORE TRUNCATE ON {month.partition} "
         "FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();"
         for month in months
     )
@@ -160,7 +161,9 @@ def rows_in_default(examination: Examination) -> Iterator[Finding | Unreadable]:
 
 
 def register_checks() -> None:
-    made_at_run_time(rf"audit_logs_(\d{{4}}_\d\d|default)\.{auditpartitions.INSERT_TRIGGER}")
-    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d{auditpartitions.RETIRED}")
+    made_at_run_time(rf"audit_logs_(\d{{4}}_\d\d|default)\.{INSERT_TRIGGER}")
+    made_at_run_time(rf"audit_logs_\d{{4}}_\d\d{RETIRED}")
+    # Of a run of auditpartitions that is at work, or was interrupted: audit.H002 tells of its rows.
+    made_at_run_time(rf"{MOVING}.*|audit_logs_default\.{MIRROR}.*|{MIRROR}\(\)")
     register(months, ["audit.H001", "audit.H003", "audit.H005", "audit.H006"], phases=[Phase.POST_MIGRATE])
     register(rows_in_default, ["audit.H002", "audit.H004"], may_wait=True)

@@ -12,8 +12,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 from audit import archives, seals
-from audit.auditpartitions import RETIRED, Month, PartitionError, existing_partitions, only_run
 from audit.models import AuditArchive, AuditSeal
+from audit.months import RETIRED, Month, PartitionError, existing_partitions
+from audit.short_locks import only_run
 from keyhub.store import Store
 
 
@@ -25,7 +26,7 @@ def erase_names(database: str, *, user_id: object, store: Store | None = None) -
     ArchiveError, StoreError: then nothing is erased.
     """
     connection = connections[database]
-    with only_run(connection):
+    with only_run(connection, seals.LOCK_NAME):
         changed = dict(_written_anew(database, store, str(user_id)))
         with transaction.atomic(using=database):
             erased = _erase(connection, user_id, changed)

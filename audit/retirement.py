@@ -25,24 +25,13 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
 from audit import archives, seals
-from audit.auditpartitions import (
-    CHANGE_TRIGGER,
-    DEFAULT_PARTITION,
-    LOCK_TIMEOUT_MS,
-    TRIES,
-    Month,
-    existing_partitions,
-    horizon_trigger,
-    only_run,
-    until_locks_are_got,
-    wanted_months,
-)
 from audit.models import AuditArchive, AuditSeal
+from audit.months import Month, existing_partitions, wanted_months
+from audit.partition_tables import CHANGE_TRIGGER, DEFAULT_PARTITION, horizon_trigger
 from audit.seals import Progress
+from audit.short_locks import LOCK_TIMEOUT_MS, keep_vacuums_out, only_run, until_locks_are_got
 from keyhub.store import Store
 
-# Nobody but a vacuum waits for it, and is ended by it after a deadlock_timeout.
-VACUUM_LOCK_TIMEOUT_MS = 5_000
 GRACE_DAYS = 7
 
 
@@ -85,7 +74,8 @@ def retire(
     Raises PartitionError, ArchiveError, StoreError; what was done until then stays.
     """
     connection = connections[database]
-    with only_run(connection):
+    # No name is erased meanwhile, and no month moved.
+    with only_run(connection), only_run(connection, seals.LOCK_NAME):
         for month in due_months(database, retention_months):
             for seal in seals.seal_months(database, advance, only=month):
                 yield Step(str(month), "sealed", _count(seal.rows))
@@ -99,7 +89,8 @@ def retire(
                 yield Step(str(month), "archived", f"{_count(seal.rows)}, {archive.rows_bytes} bytes, read back")
             until_locks_are_got(
                 partial(_detach, connection, month, partition),
-                f"{partition} could not be detached in {TRIES} tries, because other sessions hold locks on audit_logs",
+                f"{partition} could not be detached",
+                "other sessions hold locks on audit_logs",
             )
             yield Step(str(month), "detached", f"into {month.retired_table}, for {grace.days} days")
         for archive in _detached(database):
@@ -108,7 +99,8 @@ def retire(
                 table = Month.of(archive.month).retired_table
                 until_locks_are_got(
                     partial(_drop, connection, archive, table),
-                    f"{table} could not be dropped in {TRIES} tries, because other sessions read it",
+                    f"{table} could not be dropped",
+                    "other sessions read it",
                 )
                 yield Step(str(archive), "dropped")
 
@@ -129,17 +121,13 @@ def _detach(connection: BaseDatabaseWrapper, month: Month, partition: str) -> No
         "change": sql.Identifier(CHANGE_TRIGGER),
         "month": sql.Literal(month.first_day),
         "horizon_trigger": sql.SQL(horizon_trigger(_newest_detached(connection, month))),
-        "lock_timeout": sql.Literal(LOCK_TIMEOUT_MS),
     }
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {VACUUM_LOCK_TIMEOUT_MS}; SET LOCAL statement_timeout = 0")
-        cursor.execute(
-            sql.SQL("LOCK TABLE ONLY {partition}, ONLY {default} IN SHARE UPDATE EXCLUSIVE MODE").format(**names)
-        )
+        cursor.execute("SET LOCAL statement_timeout = 0")
+        keep_vacuums_out(cursor, connection.ops.quote_name(partition), DEFAULT_PARTITION)
         cursor.execute(
             sql.SQL(
                 """
-                SET LOCAL lock_timeout = {lock_timeout};
                 LOCK TABLE ONLY audit_logs IN ACCESS EXCLUSIVE MODE;
                 LOCK TABLE ONLY {partition}, ONLY {default} IN ACCESS EXCLUSIVE MODE NOWAIT;
                 ALTER TABLE audit_logs DETACH PARTITION {partition};
@@ -160,7 +148,7 @@ def _newest_detached(connection: BaseDatabaseWrapper, month: Month) -> Month:
 
 def _drop(connection: BaseDatabaseWrapper, archive: AuditArchive, table: str) -> None:
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {VACUUM_LOCK_TIMEOUT_MS}")
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(table)))
         cursor.execute("UPDATE audit_archives SET dropped_at = statement_timestamp() WHERE month = %s", [archive.month])
 

@@ -23,18 +23,13 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from psycopg import sql
 
-from audit.auditpartitions import (
-    INSERT_TRIGGER,
-    LOCK_TIMEOUT_MS,
-    TRIES,
-    Month,
-    existing_partitions,
-    only_run,
-    until_locks_are_got,
-)
 from audit.models import AuditArchive, AuditSeal
+from audit.months import Month, existing_partitions
+from audit.partition_tables import INSERT_TRIGGER
+from audit.short_locks import keep_vacuums_out, only_run, until_locks_are_got
 
 SALT = "keyhub.audit.seals"
+LOCK_NAME = "keyhub.auditseals"  # so that a name is erased while auditpartitions moves rows
 FIRST_PREVIOUS = "0" * 64
 # A transaction that began in the month may still commit; so long none lives here, or it is refused.
 REST = timedelta(days=1)
@@ -93,14 +88,15 @@ def seal_months(
     months sealed until then stay so.
     """
     connection = connections[database]
-    with only_run(connection):
+    with only_run(connection, LOCK_NAME):
         for month in closed_months(database):
             if only not in (None, month):
                 continue
             partition = existing_partitions(connection)[month]
             until_locks_are_got(
                 partial(_close, connection, partition),
-                f"{partition} could not be closed in {TRIES} tries, because others write into it",
+                f"{partition} could not be closed",
+                "others write into it",
             )
             yield _seal(database, month, partition, advance)
 
@@ -168,7 +164,7 @@ def _close(connection: BaseDatabaseWrapper, partition: str) -> None:
         "CREATE OR REPLACE TRIGGER {} BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert()"
     ).format(sql.Identifier(INSERT_TRIGGER), sql.Identifier(partition))
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+        keep_vacuums_out(cursor, connection.ops.quote_name(partition))
         cursor.execute(statement)
 
 

@@ -28,7 +28,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from audit.months import Month, existing_partitions
-
 from benchmarks.conversion import writers
 from benchmarks.operations import run_clients, run_pgbench
 from benchmarks.server import own_server

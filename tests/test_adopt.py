@@ -441,6 +441,8 @@ class Writer(threading.Thread):
         changed, deleted = self.chance.sample(list(self.audit), 2)
         assert self.client.execute("UPDATE audit_logs SET action = 'seen' WHERE id = %s", [changed]).rowcount == 1
         self.audit[changed] = "seen"
+        moved = self.chance.choice(list(self.audit))
+        self.client.execute("UPDATE audit_logs SET created_at = created_at - interval '35 days' WHERE id = %s", [moved])
         assert self.client.execute("DELETE FROM audit_logs WHERE id = %s", [deleted]).rowcount == 1
         del self.audit[deleted]
 
@@ -489,7 +491,9 @@ def test_writers_go_on_and_nothing_of_theirs_is_lost(client, server, empty_datab
         for writer in writers:
             writer.join()
     assert [writer.error for writer in writers] == [None] * len(writers)
-    audit = dict(client.execute("SELECT id, action FROM audit_logs WHERE action IN ('made', 'seen')").fetchall())
+    found = client.execute("SELECT id, action FROM audit_logs WHERE action IN ('made', 'seen')").fetchall()
+    audit = dict(found)
+    assert len(audit) == len(found)
     assert audit == {key: value for writer in writers for key, value in writer.audit.items()}
     assert value(client, "SELECT count(*) FROM audit_logs WHERE action = 'old'") == 20000
     groups = dict(client.execute("SELECT id, parent_group_id FROM groups WHERE name = 'g'").fetchall())

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from django.db import InternalError
 
-from audit.auditpartitions import Month
+from audit.months import Month
 from keyhub import dbhealth
 from keyhub.dbhealth import examination
 from tests.conftest import REPOSITORY

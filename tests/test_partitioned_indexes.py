@@ -16,7 +16,8 @@ from django.db.migrations.writer import MigrationWriter
 from django.db.models import F
 from django.db.models.functions import Lower
 
-from audit.auditpartitions import Month, make_months
+from audit.auditpartitions import make_months
+from audit.months import Month
 from keyhub.migration_operations import AddPartitionedIndexConcurrently, RemovePartitionedIndexConcurrently
 from keyhub.sql_text import statements
 from tests.conftest import REPOSITORY, database_url

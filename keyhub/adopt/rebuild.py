@@ -16,7 +16,8 @@ SCHEMA = "keyhub_adopt"
 REPLACED_SCHEMA = "keyhub_adopt_replaced"
 BLOCKS_PER_BATCH = 200
 NOTES_PER_BATCH = 2_000
-NOTES_LEFT_TO_THE_LOCK = 200
+# Everybody waits while these are copied.
+NOTES_LEFT_TO_THE_LOCK = 30
 MONTHS_AHEAD = 3
 
 # What a new column holds until the tree is settled; of every other new column the rows hold NULL.
@@ -24,20 +25,20 @@ PLACEHOLDERS = {("groups", "parent_depth"): "CASE WHEN parent_group_id IS NULL T
 
 # Notes are written whatever the role's rights are, and where a replica applies changes as well.
 NOTES = """
-    CREATE TABLE {work}.{table}_changes (id uuid);
+    CREATE TABLE {work}.{table}_changes (id uuid, created_at timestamptz);
     CREATE FUNCTION {work}.note_{table}() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     BEGIN
         -- NULL notes the whole table.
         IF TG_OP = 'TRUNCATE' THEN
-            INSERT INTO {work}.{table}_changes VALUES (NULL);
+            INSERT INTO {work}.{table}_changes VALUES (NULL, NULL);
             RETURN NULL;
         END IF;
         IF TG_OP <> 'INSERT' THEN
-            INSERT INTO {work}.{table}_changes VALUES (OLD.id);
+            INSERT INTO {work}.{table}_changes VALUES (OLD.id, OLD.created_at);
         END IF;
         IF TG_OP <> 'DELETE' THEN
-            INSERT INTO {work}.{table}_changes VALUES (NEW.id);
+            INSERT INTO {work}.{table}_changes VALUES (NEW.id, NEW.created_at);
         END IF;
         RETURN NULL;
     END
@@ -106,7 +107,7 @@ def rebuild(steps: Steps, schema: str, live: Table, expected: Table, own_indexes
     copy.prepare()
     copy.fill()
     copy.make_indexes()
-    copy.catch_up()
+    copy.settle()
     copy.change_places()
 
 
@@ -133,6 +134,7 @@ class _Copy:
         self.steps = steps
         self.name = live.name
         self.schema = schema
+        self._quoted_schema = quote(schema)
         self.expected = expected
         self.own_indexes = own_indexes
         self.live = f"{quote(schema)}.{quote(live.name)}"
@@ -164,8 +166,9 @@ class _Copy:
         ]
         partitioned = f" PARTITION BY {self.expected.partition_key}" if self.expected.partition_key else ""
         leaves = LEAVES.format(live=self.live)
-        self.steps.run(
+        self.steps.run_shortly(
             f"{self.name}: is being made anew, and changes are noted",
+            [self.live],
             f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}",
             f"CREATE TABLE {self.shadow} ({', '.join(lines)}){partitioned}",
             *months,
@@ -229,12 +232,16 @@ class _Copy:
                     f"CREATE {unique}INDEX {quote(index.name)} ON {self.shadow} USING {method}",
                 )
 
-    def catch_up(self) -> None:
-        """Copy again what was noted, until little is left to do under the lock."""
+    def settle(self) -> None:
         self.steps.in_transaction(f"{self.name}: settling", lambda: self._settle(None))
-        while self.steps.in_transaction(f"{self.name}: catching up", self._catch_up_some) > NOTES_LEFT_TO_THE_LOCK:
-            pass
+        self._catch_up()
         self.steps.execute(f"ANALYZE {self.shadow}")
+
+    def _catch_up(self) -> None:
+        """Copy again what was noted, until little is left to do under the lock."""
+        while self.steps.in_transaction(f"{self.name}: catching up", self._catch_up_some) > NOTES_LEFT_TO_THE_LOCK:
+            # Else each batch reads over all notes that are gone. To cut the table short would lock writers out.
+            self.steps.execute(f"VACUUM (TRUNCATE false) {self.notes}")
 
     def _catch_up_some(self) -> int:
         """Copy again the rows of some notes; return how many notes there were.
@@ -242,8 +249,10 @@ class _Copy:
         The rows are read after their notes: a note is only seen when its change is.
         """
         noted = self.steps.rows(
-            f"DELETE FROM {self.notes} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {self.notes} LIMIT {NOTES_PER_BATCH})) "
-            "RETURNING id"
+            f"WITH noted AS (DELETE FROM {self.notes} WHERE ctid = ANY (ARRAY("
+            f"SELECT ctid FROM {self.notes} LIMIT {NOTES_PER_BATCH})) RETURNING id, created_at) "
+            # As texts: Python knows no infinity.
+            "SELECT id, (min(created_at) OVER ())::text, (max(created_at) OVER ())::text FROM noted"
         )
         ids = list({row[0] for row in noted if row[0] is not None})
         if any(row[0] is None for row in noted):
@@ -253,10 +262,16 @@ class _Copy:
             )
         if ids:
             with self.steps.connection.cursor() as cursor:
-                cursor.execute(f"DELETE FROM {self.shadow} WHERE id = ANY (%s)", [ids])
+                # By created_at as well: of the partitions only those are looked into that it leaves.
+                cursor.execute(
+                    f"DELETE FROM {self.shadow} WHERE id = ANY (%s) AND created_at BETWEEN %s AND %s",
+                    [ids, *noted[0][1:]],
+                )
+                # Where created_at is changed, the row may be there already: by the other note of the same change.
+                at_other_note = " ON CONFLICT (id, created_at) DO NOTHING" if self.expected.partition_key else ""
                 cursor.execute(
                     f"INSERT INTO {self.shadow} ({self.columns}) SELECT {self.values} FROM {self.live} "
-                    "WHERE id = ANY (%s)",
+                    f"WHERE id = ANY (%s){at_other_note}",
                     [ids],
                 )
             self._settle(ids)
@@ -293,47 +308,51 @@ class _Copy:
         )
         tables = ", ".join([self.live, *sorted({table for table, _, _ in referring})])
 
+        owner, is_own = self.steps.rows(
+            "SELECT quote_ident(pg_get_userbyid(relowner)), pg_get_userbyid(relowner) = current_user "
+            "FROM pg_class WHERE oid = %s::regclass",
+            self.live,
+        )[0]
+        replaced = f"{REPLACED_SCHEMA}.{quote(self.name)}"
+
         def change():
-            execute = self.steps.execute
+            execute, rows = self.steps.execute, self.steps.rows
+            grants = rows(GRANTS, table=self.live, target=self.live)
+            statements = [
+                *(f"ALTER TABLE {table} DROP CONSTRAINT {quote(name)}" for table, name, _ in referring),
+                f"CREATE SCHEMA IF NOT EXISTS {REPLACED_SCHEMA}",
+                *self._moving(self.live, REPLACED_SCHEMA),
+                *self._moving(self.shadow, self._quoted_schema),
+                *(f"ALTER TABLE {table} OWNER TO {owner}" for table in self._tree_to_be() if not is_own),
+                *(grant for (grant,) in grants),
+                *(
+                    f"ALTER TABLE {self.live} ADD CONSTRAINT {quote(constraint.name)} {constraint.definition} NOT VALID"
+                    for constraint in self.expected.constraints_of("f")
+                ),
+                *(
+                    f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} {definition} NOT VALID"
+                    for table, name, definition in referring
+                ),
+                *(trigger.made_by for trigger in self.expected.triggers.values()),
+                f"DROP TRIGGER keyhub_adopt_note ON {replaced}",
+                f"DROP TRIGGER keyhub_adopt_note_truncate ON {replaced}",
+                f"DROP FUNCTION {SCHEMA}.note_{self.name}()",
+                f"DROP TABLE {self.notes}, {self.progress}",
+            ]
             execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
             while self._catch_up_some():
                 pass
-            ((owner, is_own),) = self.steps.rows(
-                "SELECT quote_ident(pg_get_userbyid(relowner)), pg_get_userbyid(relowner) = current_user "
-                "FROM pg_class WHERE oid = %s::regclass",
-                self.live,
-            )
-            grants = self.steps.rows(GRANTS, table=self.live, target=self.live)
-            for table, name, _ in referring:
-                execute(f"ALTER TABLE {table} DROP CONSTRAINT {quote(name)}")
-            execute(f"CREATE SCHEMA IF NOT EXISTS {REPLACED_SCHEMA}")
-            self._move(self.live, REPLACED_SCHEMA)
-            self._move(self.shadow, quote(self.schema))
-            if not is_own:
-                for table in self._tree(self.live):
-                    execute(f"ALTER TABLE {table} OWNER TO {owner}")
-            for (grant,) in grants:
-                execute(grant)
-            for constraint in self.expected.constraints_of("f"):
-                execute(
-                    f"ALTER TABLE {self.live} ADD CONSTRAINT {quote(constraint.name)} {constraint.definition} NOT VALID"
-                )
-            for table, name, definition in referring:
-                execute(f"ALTER TABLE {table} ADD CONSTRAINT {quote(name)} {definition} NOT VALID")
-            for trigger in self.expected.triggers.values():
-                execute(trigger.made_by)
-            for trigger in ("keyhub_adopt_note", "keyhub_adopt_note_truncate"):
-                execute(f"DROP TRIGGER {trigger} ON {REPLACED_SCHEMA}.{quote(self.name)}")
-            execute(f"DROP FUNCTION {SCHEMA}.note_{self.name}()")
-            execute(f"DROP TABLE {self.notes}, {self.progress}")
+            # In one message, since everybody waits.
+            execute("; ".join(statements))
 
-        self.steps.in_transaction(f"{self.name}: putting the new table in its place", change)
+        self.steps.in_short_transaction(
+            f"{self.name}: putting the new table in its place", change, tables=tables.split(", "), before=self._catch_up
+        )
         self.steps.tell(f"{self.name}: the new table is in its place.")
 
-    def _move(self, table: str, schema: str) -> None:
-        """Put a table and its partitions into another schema; indexes and constraints go with each."""
-        for name in self._tree(table):
-            self.steps.execute(f"ALTER TABLE {name} SET SCHEMA {schema}")
+    def _moving(self, table: str, schema: str) -> list[str]:
+        """What puts a table and its partitions into another schema; indexes and constraints go with each."""
+        return [f"ALTER TABLE {name} SET SCHEMA {schema}" for name in self._tree(table)]
 
     def _tree(self, table: str) -> list[str]:
         partitions = self.steps.rows(
@@ -342,3 +361,7 @@ class _Copy:
             table,
         )
         return [table, *(name for (name,) in partitions)]
+
+    def _tree_to_be(self) -> list[str]:
+        """The tables of the copy, by the names that they have when they are in their place."""
+        return [f"{self._quoted_schema}.{name.rpartition('.')[2]}" for name in self._tree(self.shadow)]

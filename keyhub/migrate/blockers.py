@@ -8,13 +8,20 @@ from django.db import DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 LOOK_EVERY_S = 0.1
-BLOCKERS = """
+SESSIONS = """
     SELECT pid, application_name, usename, state,
            date_trunc('second', statement_timestamp() - xact_start)::text,
            left(regexp_replace(query, '\\s+', ' ', 'g'), 80)
-    FROM unnest(pg_blocking_pids(%s)) AS blocking (pid) JOIN pg_stat_activity USING (pid)
+    FROM {pids} AS found (pid) JOIN pg_stat_activity USING (pid)
     ORDER BY xact_start
 """
+BLOCKERS = SESSIONS.format(pids="unnest(pg_blocking_pids(%s))")
+LONGEST_SHORT_S = 0.05
+HOLDERS = SESSIONS.format(
+    pids="(SELECT DISTINCT pid FROM pg_locks JOIN pg_stat_activity USING (pid) "
+    "WHERE relation = ANY (%s::regclass[]) AND granted AND pid <> pg_backend_pid() "
+    "AND xact_start < statement_timestamp() - make_interval(secs => %s))"
+)
 
 
 class BlockerWatch:
@@ -46,6 +53,9 @@ class BlockerWatch:
         seen, self._seen = self._seen, []
         return seen
 
+    def add(self, seen: list[str]) -> None:
+        self._seen = seen or self._seen
+
     def _watch(self) -> None:
         # A connection of Django belongs to the thread that made it.
         connection = self._watched.copy()
@@ -63,6 +73,13 @@ class BlockerWatch:
         finally:
             self._ready.set()
             connection.close()
+
+
+def holders(connection: BaseDatabaseWrapper, tables: list[str]) -> list[str]:
+    """One sentence for each session that has had a lock on one of these tables for longer than a request takes."""
+    with connection.cursor() as cursor:
+        cursor.execute(HOLDERS, [tables, LONGEST_SHORT_S])
+        return [_sentence(*row) for row in cursor.fetchall()]
 
 
 def _sentence(pid: int, application: str, user: str, state: str | None, duration: str | None, query: str) -> str:

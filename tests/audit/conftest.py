@@ -2,7 +2,7 @@
 
 import pytest
 
-from audit.auditpartitions import Month
+from audit.months import Month
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from psycopg import errors
 
-from audit.auditpartitions import Month
+from audit.months import Month
 
 pytestmark = pytest.mark.database
 

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from io import StringIO
 
 import psycopg
 import pytest
+from django.core.management import CommandError, call_command
 
-from audit.auditpartitions import Month
+from audit import short_locks
 from audit.models import AuditLog
+from audit.months import Month
 from tests.conftest import REPOSITORY, database_url
 
 BOUNDS = """
@@ -160,6 +163,38 @@ def test_json_goes_to_stdout_alone(manage, migrated_database, owner):
     assert result.stderr == ""
 
 
+def test_a_plan_tells_and_changes_nothing(manage, migrated_database, owner, this_month, schema_dump):
+    owner.execute(INSERT, ["a", "2020-02-29 23:59:59+00"])
+    before = schema_dump(migrated_database)
+    result = manage("auditpartitions", "--plan", "--ahead", "4", database=migrated_database)
+    ahead = this_month.plus(4).partition
+    assert (result.returncode, result.stdout, result.stderr) == (
+        0,
+        f"audit_logs_2020_02: would be made, and about 1 row moved from DEFAULT\n{ahead}: would be made\n",
+        "",
+    )
+    result = manage("auditpartitions", "--plan", "--ahead", "4", "--format", "json", database=migrated_database)
+    assert json.loads(result.stdout) == {
+        "would_make": ["audit_logs_2020_02", ahead],
+        "would_move": {"audit_logs_2020_02": 1},
+    }
+    assert schema_dump(migrated_database) == before
+    assert owner.execute("SELECT count(*) FROM audit_logs_default").fetchone() == (1,)
+    assert manage("auditpartitions", database=migrated_database).returncode == 0
+    result = manage("auditpartitions", "--plan", database=migrated_database)
+    assert result.stdout == f"Nothing to do: every month up to {this_month.plus(3)} has its partition.\n"
+
+
+@pytest.mark.once
+def test_a_plan_is_of_make_alone(manage, migrated_database):
+    result = manage("auditpartitions", "seal", "--plan", database=migrated_database)
+    assert (result.returncode, result.stdout, result.stderr) == (
+        2,
+        "",
+        "CommandError: --plan is of make: seal has none.\n",
+    )
+
+
 def test_eight_at_once_make_each_month_once(manage, migrated_database, owner, this_month):
     with ThreadPoolExecutor(8) as pool:
         results = list(
@@ -203,19 +238,36 @@ def test_writers_go_on_and_no_row_is_lost(server, manage, migrated_database, own
     assert refused <= 1
 
 
-def test_a_reader_that_holds_audit_logs_makes_it_give_up_cleanly(manage, migrated_database, server, owner, this_month):
+def test_a_reader_that_holds_audit_logs_makes_it_give_up_cleanly(
+    migrated_database, server, owner, this_month, connected_to, monkeypatch
+):
+    monkeypatch.setattr(short_locks, "TRIES", 3)
     before = partitions(owner)
-    with server.connect(migrated_database, "keyhub") as holder, holder.transaction():
-        holder.execute("LOCK TABLE audit_logs_default IN ACCESS SHARE MODE")
-        result = manage("auditpartitions", "--ahead", "4", database=migrated_database)
-    assert result.returncode == 4
-    assert result.stderr == (
-        f"CommandError: the partition {this_month.plus(4).partition} could not be made in 10 tries, because other "
-        "sessions hold locks on audit_logs (canceling statement due to lock timeout). End the long transactions and "
-        "run it again.\n"
-    )
-    assert partitions(owner) == before
-    assert manage("auditpartitions", "--ahead", "4", database=migrated_database).returncode == 0
+    with connected_to(migrated_database):
+        with server.connect(migrated_database, "keyhub") as holder, holder.transaction():
+            holder.execute("LOCK TABLE audit_logs_default IN ACCESS SHARE MODE")
+            with pytest.raises(CommandError) as gave_up:
+                call_command("auditpartitions", "--ahead", "4")
+        assert gave_up.value.returncode == 4
+        assert str(gave_up.value) == (
+            f"the partition {this_month.plus(4).partition} could not be made in 3 tries, because other sessions hold "
+            "locks on audit_logs (canceling statement due to lock timeout). End the long transactions and run it again."
+        )
+        assert partitions(owner) == before
+        call_command("auditpartitions", "--ahead", "4", stdout=StringIO())
+    assert this_month.plus(4).partition in partitions(owner)
+
+
+def test_a_vacuum_is_waited_for_in_patience(migrated_database, server, owner, this_month, connected_to, monkeypatch):
+    """It would be in the way of a short wait for as long as it takes, and nobody has to wait meanwhile."""
+    monkeypatch.setattr(short_locks, "TRIES", 1)
+    with server.connect(migrated_database, "keyhub") as vacuum, connected_to(migrated_database):
+        vacuum.execute("BEGIN; LOCK TABLE audit_logs_default IN SHARE UPDATE EXCLUSIVE MODE")
+        timer = threading.Timer(0.5, lambda: vacuum.execute("ROLLBACK"))
+        timer.start()
+        call_command("auditpartitions", "--ahead", "4", stdout=StringIO())
+        timer.join()
+    assert this_month.plus(4).partition in partitions(owner)
 
 
 def test_killed_at_any_moment_it_can_be_run_again(server, migrated_database, owner, this_month, manage):

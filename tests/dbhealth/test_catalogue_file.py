@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
-from audit.auditpartitions import Month
+from audit.months import Month
 from keyhub import dbhealth
 from keyhub.dbhealth import catalogue, catalogue_file
 from keyhub.dbhealth.catalogue import CatalogueError, CatalogueObject, parse_line

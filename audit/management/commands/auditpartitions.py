@@ -13,6 +13,8 @@ from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connect
 from tqdm import tqdm
 
 from audit import archives, auditpartitions, names, retirement, seals
+from audit.months import MONTHS_AHEAD, PartitionError
+from audit.short_locks import PartitionLockError
 from keyhub.store import Store, StoreError
 
 EXIT_REFUSED = EXIT_FAULTS = 1
@@ -43,7 +45,7 @@ class Command(BaseCommand):
         )  # fmt: skip
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
         parser.add_argument(
-            "--ahead", type=whole_number(0, 1200, "months"), default=auditpartitions.MONTHS_AHEAD, metavar="MONTHS",
+            "--ahead", type=whole_number(0, 1200, "months"), default=MONTHS_AHEAD, metavar="MONTHS",
             help="months after the current one that must exist (default: %(default)s)",
         )  # fmt: skip
         parser.add_argument(
@@ -68,9 +70,9 @@ class Command(BaseCommand):
         self._is_for_people = options["format"] == "text"
         try:
             document = self._run(action, **options)
-        except auditpartitions.PartitionLockError as error:
+        except PartitionLockError as error:
             raise CommandError(str(error), returncode=EXIT_LOCK_NOT_GOT) from error
-        except (auditpartitions.PartitionError, archives.ArchiveError, StoreError) as error:
+        except (PartitionError, archives.ArchiveError, StoreError) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except (ProgrammingError, InternalError) as error:
             # A missing right, a partition made by hand whose bounds overlap a month's, or a server that only reads.
@@ -111,22 +113,34 @@ class Command(BaseCommand):
             document |= self._seal(**options) | self._retire(retention_months, **options)
         return document
 
-    def _make(self, *, database: str, ahead: int, **options) -> dict:
-        result = auditpartitions.make_months(database, ahead)
+    def _make(self, *, database: str, ahead: int, plan: bool, **options) -> dict:
+        if plan:
+            result = auditpartitions.plan(database, ahead)
+        else:
+            with _bar() as advance:
+                result = auditpartitions.make_months(database, ahead, advance)
         for month in result.made:
             rows = result.moved.get(month, 0)
-            self._tell(f"{month.partition}: made" + (f", {_count(rows, 'row')} moved from DEFAULT" if rows else ""))
+            made, and_moved = (
+                ("would be made", f", and about {_count(rows, 'row')} moved from DEFAULT")
+                if plan
+                else ("made", f", {_count(rows, 'row')} moved from DEFAULT")
+            )
+            self._tell(f"{month.partition}: {made}{and_moved if rows else ''}")
         if not result.made:
             self._tell(f"Nothing to do: every month up to {result.months_ahead_to} has its partition.")
-        moved = {month.partition: rows for month, rows in result.moved.items()}
-        return {"made": [month.partition for month in result.made], "moved": moved}
+        made, moved = ("would_make", "would_move") if plan else ("made", "moved")
+        return {
+            made: [month.partition for month in result.made],
+            moved: {month.partition: rows for month, rows in result.moved.items()},
+        }
 
     def _seal(self, *, database: str, plan: bool, **options) -> dict:
         if plan:
             closed = [str(month) for month in seals.closed_months(database)]
             for month in closed:
                 self._tell(f"{month}: would be sealed")
-            return {"sealed": [{"month": month} for month in closed]}
+            return {"would_seal": closed}
         sealed = []
         with _bar() as advance:
             for seal in seals.seal_months(database, advance):
@@ -150,7 +164,7 @@ class Command(BaseCommand):
                 self._tell(f"{step.month}: {done}{', ' * bool(step.detail)}{step.detail}")
         if not steps:
             self._tell(f"Nothing to do: no month is older than {_count(retention_months, 'month')}.")
-        return {"retired": steps}
+        return {"would_retire" if plan else "retired": steps}
 
     def _verify(self, *, database: str, against: Path | None, archive, **options) -> dict:
         kept = _kept(against) if against else []
