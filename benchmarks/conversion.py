@@ -4,7 +4,7 @@
 
 On an embedded server of its own, all in one run. Two processes write single rows as fast as they can, each in a
 transaction of its own. Told are the longest wait of any for a lock, by the server's log, and the longest time of any
-row at all; beside these, of the time in which the same rows are copied by one plain INSERT into a table that nobody
+row at all; beside these, of the time in which 500,000 rows are copied by one plain INSERT into a table that nobody
 uses: what the machine itself makes writers wait.
 
 1. adoption: a plain audit_logs of the source design with `rows` (5,000,000) rows over two years becomes the partitioned
@@ -34,6 +34,7 @@ from tests.adopt import golang_migrate
 REPOSITORY = Path(__file__).parent.parent
 WRITERS = 2
 LOGGED_FROM_MS = 10
+COPIED_BESIDE = 500_000
 LOCK_WAIT = re.compile(r"process (\d+) acquired .* after ([\d.]+) ms")
 SOURCE_COLUMNS = (
     "id, organization_id, tenant_id, user_id, action, resource_type, resource_id, details, ip_address, user_agent, "
@@ -49,6 +50,10 @@ ROWS = """
 """
 TWO_YEARS = "statement_timestamp() - random() * interval '730 days'"
 THREE_OLD_MONTHS = "'2015-02-01 00:00:00+00'::timestamptz + random() * interval '85 days'"
+INDEXES = """
+    SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid)
+    FROM pg_index WHERE indrelid = 'audit_logs'::regclass AND NOT indisprimary
+"""
 DIGEST = f"""
     SELECT count(*), sum(hashtextextended(({SOURCE_COLUMNS})::text, 0)::numeric)
     FROM audit_logs WHERE resource_type = 'session'
@@ -162,19 +167,25 @@ class Database:
 
     def fill(self, rows: int, moment: str) -> None:
         with self.connect() as client:
+            # Without its indexes, which are built when the rows are there.
+            indexes = client.execute(INDEXES).fetchall()
+            for name, _ in indexes:
+                client.execute(f"DROP INDEX {name}")
             for first in range(1, rows + 1, 500_000):
                 client.execute(ROWS.format(moment=moment, first=first, last=min(first + 499_999, rows)))
                 print(".", end="", file=sys.stderr, flush=True)
+            for _, definition in indexes:
+                client.execute(definition)
         print(file=sys.stderr)
         with self.server.connect("work") as admin:
             admin.execute("VACUUM (ANALYZE) audit_logs")
             admin.execute("CHECKPOINT")
 
     def copy_plainly(self) -> None:
-        """Copy all rows into a table of the same indexes that nobody uses, and drop it."""
+        """Copy rows into a table of the same indexes that nobody uses, and drop it."""
         with self.connect() as client:
             client.execute("CREATE TABLE nobodys (LIKE audit_logs INCLUDING ALL)")
-            client.execute("INSERT INTO nobodys SELECT * FROM audit_logs")
+            client.execute(f"INSERT INTO nobodys SELECT * FROM audit_logs LIMIT {COPIED_BESIDE}")
             client.execute("DROP TABLE nobodys")
 
 
@@ -194,8 +205,8 @@ def adoption(server: EmbeddedServer, rows: int) -> None:
         assert client.execute(DIGEST).fetchone() == before
         (written,) = client.execute("SELECT count(*) FROM audit_logs WHERE resource_type = 'written'").fetchone()
         assert written == beside.rows + waits.rows
-    print(f"adoption of {rows:,} rows:             {waits}")
-    print(f"the same rows, copied plainly:         {beside}", flush=True)
+    print(f"adoption of {rows:,} rows: {waits}")
+    print(f"{COPIED_BESIDE:,} rows, copied plainly: {beside}", flush=True)
     tell_late(waits)
 
 

@@ -516,6 +516,19 @@ def test_a_lock_that_is_not_got_is_told_and_the_next_run_goes_on(
     assert take_over()[-1].startswith("Recorded: ")
 
 
+def test_a_vacuum_is_waited_for_in_patience(client, server, empty_database, connected_to):
+    """It would be in the way of a short wait for as long as it takes, and nobody has to wait meanwhile."""
+    golang_migrate.make(client, 5)
+    with server.connect(empty_database, "keyhub") as vacuum, connected_to(empty_database):
+        vacuum.execute("BEGIN; LOCK TABLE audit_logs IN SHARE UPDATE EXCLUSIVE MODE")
+        timer = threading.Timer(1, lambda: vacuum.execute("ROLLBACK"))
+        told: list[str] = []
+        timer.start()
+        adopt.adopt(connection, version_list.read(), told.append, LockPolicy(lock_timeout_ms=500, retries=0))
+        timer.join()
+    assert told[-1].startswith("Recorded: ")
+
+
 def test_rows_truncated_meanwhile_are_gone(client, empty_database, connected_to, take_over):
     """A run that was interrupted after copying: what happens until the next one is noted all the same."""
     golang_migrate.make(client, 5)

@@ -339,6 +339,9 @@ class _Copy:
                 f"DROP FUNCTION {SCHEMA}.note_{self.name}()",
                 f"DROP TABLE {self.notes}, {self.progress}",
             ]
+            # A vacuum may have been waited for since the copy has caught up.
+            while self._catch_up_some() > NOTES_LEFT_TO_THE_LOCK:
+                pass
             execute(f"LOCK TABLE {tables} IN ACCESS EXCLUSIVE MODE")
             while self._catch_up_some():
                 pass

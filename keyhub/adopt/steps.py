@@ -10,6 +10,8 @@ from keyhub.migrate.executor import CLIENT_CONNECTION_CHECK_INTERVAL_MS, Result,
 
 # Of a step for which everybody waits: what it waits for its lock, and what it does under it, are to stay under 50 ms.
 SHORT_LOCK_TIMEOUT_MS = 20
+# Nobody but DDL and vacuums waits behind this one; the server ends its own vacuums for it after deadlock_timeout (1 s).
+VACUUM_TIMEOUT_MS = 5_000
 
 
 class Steps(SafeMigrationExecutor):
@@ -45,13 +47,16 @@ class Steps(SafeMigrationExecutor):
     ) -> Result:
         """As in_transaction(), for locks that everybody who uses these tables waits for. `before` runs before each try.
 
-        SHORT_LOCK_TIMEOUT_MS is too short for the watch, so whoever is in the way is looked up after a try.
+        SHORT_LOCK_TIMEOUT_MS is too short for the watch, so whoever is in the way is looked up after a try; and too
+        short for the server to end an autovacuum, so vacuums are held off first, for which nobody has to wait.
         """
 
         def in_transaction():
             before()
             try:
                 with transaction.atomic(using=self.connection.alias):
+                    self.execute(f"SET LOCAL lock_timeout = {VACUUM_TIMEOUT_MS}")
+                    self.execute(f"LOCK TABLE {', '.join(tables)} IN SHARE UPDATE EXCLUSIVE MODE")
                     self.execute(f"SET LOCAL lock_timeout = {min(SHORT_LOCK_TIMEOUT_MS, self.policy.lock_timeout_ms)}")
                     return attempt()
             except OperationalError:
