@@ -1,5 +1,6 @@
 """Databases for tests: each is a clone of a template that was migrated once, so a fresh one costs milliseconds."""
 
+import compileall
 import itertools
 import os
 import subprocess
@@ -18,8 +19,16 @@ from psycopg import sql
 from keyhub.embedded import EmbeddedServer
 
 REPOSITORY = Path(__file__).parent.parent
+APPS = sorted(path.parent for path in REPOSITORY.glob("*/apps.py"))
 TEMPLATE = "keyhub_template"
 DATABASE_FIXTURES = {"db", "transactional_db", "server", "empty_database", "migrated_database", "manage"}
+
+
+def pytest_configure(config) -> None:
+    """Compile KeyHub once, not in each of hundreds of processes, as with PYTHONDONTWRITEBYTECODE in many containers."""
+    if not hasattr(config, "workerinput"):
+        for app in APPS:
+            compileall.compile_dir(app, quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marker
