@@ -1,12 +1,13 @@
 """Databases for tests: each is a clone of a template that was migrated once, so a fresh one costs milliseconds."""
 
 import compileall
+import functools
 import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -77,18 +78,49 @@ def django_db_setup(server, template, django_db_blocker, worker_id) -> None:
 @pytest.fixture
 def empty_database(server, worker_id) -> Iterator[str]:
     """The name of a fresh database without a table."""
-    yield from _temporary_database(server, worker_id, "template1")
+    with _temporary_database(server, worker_id, "template1") as name:
+        yield name
 
 
 @pytest.fixture
 def migrated_database(server, template, worker_id) -> Iterator[str]:
     """The name of a fresh database at the newest version, for tests that leave traces."""
-    yield from _temporary_database(server, worker_id, template)
+    with _temporary_database(server, worker_id, template) as name:
+        yield name
+
+
+@pytest.fixture
+def database_at(server, template_at, worker_id) -> Iterator[Callable[..., str]]:
+    """Make a fresh database at an older version, and return its name.
+
+    database_at("accounts", "0002") comes back from the newest one, database_at("--to", "3", up=True) up from an empty.
+    """
+    with ExitStack() as databases:
+        yield lambda *target, up=False: databases.enter_context(
+            _temporary_database(server, worker_id, template_at(*target, up=up))
+        )
+
+
+@pytest.fixture(scope="session")
+def template_at(server, template, worker_id) -> Callable[..., str]:
+    """The template of the databases at an older version; each worker makes it once."""
+
+    @functools.cache
+    def template_at(*target: str, up: bool) -> str:
+        name = f"keyhub_{worker_id}_template_{next(_serial)}"
+        with server.connect() as admin:
+            _create_database(admin, name, "template1" if up else template)
+        result = _manage(server, "migrate", *target, "--yes", "-v0", database=name)
+        assert (result.returncode, result.stderr) == (0, "")
+        return name
+
+    return template_at
 
 
 _serial = itertools.count()
 
 
+@contextmanager
 def _temporary_database(server: EmbeddedServer, worker_id: str, source: str) -> Iterator[str]:
     name = f"keyhub_{worker_id}_{next(_serial)}"
     with server.connect() as admin:
@@ -98,9 +130,8 @@ def _temporary_database(server: EmbeddedServer, worker_id: str, source: str) -> 
 
 
 def _create_database(admin: psycopg.Connection, name: str, template: str) -> None:
-    admin.execute(
-        sql.SQL("CREATE DATABASE {} OWNER keyhub TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-    )
+    names = {"name": sql.Identifier(name), "template": sql.Identifier(template)}
+    admin.execute(sql.SQL("CREATE DATABASE {name} OWNER keyhub TEMPLATE {template}").format(**names))
 
 
 @contextmanager
@@ -140,21 +171,23 @@ def schema_dump(server) -> Callable[[str], str]:
 @pytest.fixture
 def manage(server) -> Callable[..., subprocess.CompletedProcess]:
     """Run `manage.py` as a process of its own: manage("migrate", database=name, DEBUG="off")."""
+    return functools.partial(_manage, server)
 
-    def run(*arguments: str, database: str | None = None, **environment: str) -> subprocess.CompletedProcess:
-        variables = {**os.environ, **environment}
-        if database is not None:
-            variables["DATABASE_URL"] = database_url(server, database)
-        return subprocess.run(
-            [sys.executable, "-W", "error", "manage.py", *arguments],
-            cwd=REPOSITORY,
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
-    return run
+def _manage(
+    server: EmbeddedServer, *arguments: str, database: str | None = None, **environment: str
+) -> subprocess.CompletedProcess:
+    variables = {**os.environ, **environment}
+    if database is not None:
+        variables["DATABASE_URL"] = database_url(server, database)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *arguments],
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def database_url(server: EmbeddedServer, database: str, user: str = "keyhub") -> str:
