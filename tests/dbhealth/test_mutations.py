@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from keyhub import dbhealth, sql_text
 from keyhub.dbhealth import catalogue
+from tests.conftest import create_database
 from tests.dbhealth.mutations import STRANGER, Mutation, all_mutations
 
 pytestmark = pytest.mark.database
@@ -148,5 +149,5 @@ def _renew(sessions: Sessions, template: str) -> None:
     sessions.close()
     with sessions.server.connect() as admin:
         admin.execute(f"DROP DATABASE {sessions.database} WITH (FORCE)")
-        admin.execute(f"CREATE DATABASE {sessions.database} OWNER keyhub TEMPLATE {template}")
+        create_database(admin, sessions.database, template)
     sessions.open()
