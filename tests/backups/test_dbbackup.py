@@ -109,6 +109,7 @@ def test_into_an_object_store_and_back(database, remote):
     assert len(remote.paths()) == 3
 
 
+@pytest.mark.once
 def test_progress_on_a_terminal_and_none_in_a_pipe(database, url, server):
     environment = {**os.environ, "DATABASE_URL": database_url(server, database), "BACKUP_URL": url}
     command = [sys.executable, "manage.py", "dbbackup", "--format", "json"]
