@@ -40,6 +40,8 @@ def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.database)
+    # At the end a worker that has none left steals from the other: of the short ones there are enough to share.
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")

@@ -229,6 +229,7 @@ def test_a_network_that_is_cut_in_the_middle_of_an_upload(database, remote, monk
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_killed_at_twenty_random_moments(database, server, url, tmp_path):
     """Whatever is left behind is no backup, the good one stays, and the next runs are as if nothing had been."""
     fill(megabytes=4)

@@ -115,6 +115,7 @@ def _is_of_parent(item: catalogue.CatalogueObject) -> bool:
 
 
 @pytest.mark.parametrize("part", [*range(PARTS // 2), *(pytest.param(n, marks=pytest.mark.once) for n in SECOND_HALF)])
+@pytest.mark.long
 def test_every_fault_is_named_and_mended(part, mutations, stranger, template, sessions, connected_to):
     missed, left, tried = [], [], 0
     with connected_to(sessions.database):
