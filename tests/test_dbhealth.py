@@ -482,12 +482,14 @@ def test_a_run_takes_a_handful_of_round_trips(connected_to, migrated_database):
         ),
     ],
 )
+@pytest.mark.once
 def test_wrong_use(manage, migrated_database, arguments, message):
     result = manage("dbhealth", *arguments, database=migrated_database)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
 
 
+@pytest.mark.once
 def test_the_level_that_fails(manage, migrated_database, findings, client):
     client.execute("CREATE INDEX unordered ON users (name)")
     assert findings("--fail-on", "warning") == (
@@ -498,6 +500,7 @@ def test_the_level_that_fails(manage, migrated_database, findings, client):
     assert manage("dbhealth", "--fail-on", "critical", database=migrated_database).returncode == 0
 
 
+@pytest.mark.once
 def test_only_and_skip(manage, migrated_database, findings, client):
     client.execute("CREATE INDEX unordered ON users (name)")
     client.execute("ALTER TABLE users ALTER COLUMN name SET DEFAULT 'x'")
@@ -526,6 +529,7 @@ def nullable_email(client):
     client.execute("ALTER TABLE users ALTER COLUMN email DROP NOT NULL")
 
 
+@pytest.mark.once
 def test_json(nullable_email, findings):
     assert json.loads(findings("--format", "json")) == {
         "database": "default",
@@ -538,6 +542,7 @@ def test_json(nullable_email, findings):
     }
 
 
+@pytest.mark.once
 def test_junit(nullable_email, findings):
     suite = ElementTree.fromstring(findings("--format", "junit"))  # noqa: S314 our own
     assert (suite.attrib["failures"], suite.attrib["skipped"]) == ("1", "0")
@@ -548,6 +553,7 @@ def test_junit(nullable_email, findings):
     assert len(cases) == int(suite.attrib["tests"])
 
 
+@pytest.mark.once
 def test_github(nullable_email, findings):
     mend = FINDING["mend"].replace("\n", "%0A")
     assert findings("--format", "github") == (
@@ -555,6 +561,7 @@ def test_github(nullable_email, findings):
     )
 
 
+@pytest.mark.once
 def test_openmetrics(nullable_email, findings):
     lines = findings("--format", "openmetrics").splitlines()
     assert 'keyhub_dbhealth_findings{database="default",severity="critical"} 1' in lines
@@ -565,6 +572,7 @@ def test_openmetrics(nullable_email, findings):
     assert lines[-1] == "# EOF"
 
 
+@pytest.mark.once
 def test_no_colour_in_a_pipe(nullable_email, findings):
     assert "\x1b" not in findings()
     assert "\x1b[" in findings("--force-color")
@@ -598,6 +606,7 @@ expires = {expires}
 """
 
 
+@pytest.mark.once
 def test_an_allowed_finding(nullable_email, manage, migrated_database, allow_list):
     result = manage("dbhealth", "--allow-list", allow_list(entry()), database=migrated_database)
     assert (result.returncode, result.stdout) == (
@@ -607,6 +616,7 @@ def test_an_allowed_finding(nullable_email, manage, migrated_database, allow_lis
     )
 
 
+@pytest.mark.once
 def test_an_allowance_that_is_over_and_one_of_something_else(nullable_email, findings, allow_list):
     yesterday = (datetime.now(UTC).date() - timedelta(days=1)).isoformat()
     assert findings("--allow-list", allow_list(entry(expires=yesterday))).splitlines()[0] == (
@@ -627,6 +637,7 @@ def test_an_allowance_that_is_over_and_one_of_something_else(nullable_email, fin
         (entry().replace("H009", "H999"), "there is no check keyhub.H999. docs/operations/dbhealth.md lists them."),
     ],
 )
+@pytest.mark.once
 def test_a_broken_allow_list(manage, migrated_database, allow_list, text, message):
     result = manage("dbhealth", "--allow-list", allow_list(text), database=migrated_database)
     assert (result.returncode, result.stdout) == (2, "")
@@ -634,6 +645,7 @@ def test_a_broken_allow_list(manage, migrated_database, allow_list, text, messag
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.once
 def test_an_allow_list_that_is_not_there(manage, migrated_database, tmp_path):
     result = manage("dbhealth", "--allow-list", str(tmp_path / "none.toml"), database=migrated_database)
     assert (result.returncode, result.stderr) == (

@@ -236,6 +236,7 @@ def test_up_and_down_by_every_kind_of_name(manage, empty_database, schema_dump):
     assert manage("migrate", "-v0", database=empty_database).returncode == 0
 
 
+@pytest.mark.long
 def test_every_version_goes_down_and_up_again(manage, empty_database, schema_dump):
     before = schema_dump(empty_database)
     assert before

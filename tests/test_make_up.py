@@ -152,6 +152,7 @@ def kill_in_the_middle_of_the_installation(checkout: Checkout) -> None:
     metadata.write_text(f"Metadata-Version: 2.4\nName: ruff\nVersion: {version}\n")
 
 
+@pytest.mark.long
 def test_up_killed_then_twice(parent, taken_port):
     checkout = make_checkout(parent, umask=0o077)
     kill_in_the_middle_of_the_installation(checkout)
@@ -170,6 +171,7 @@ def test_up_killed_then_twice(parent, taken_port):
 
 
 @needs_root
+@pytest.mark.long
 def test_up_twice_as_an_ordinary_user(parent, ordinary):  # noqa: F811
     checkout = make_checkout(parent, ordinary.python, home=parent, **ordinary.options)
     for path in (parent, *parent.rglob("*")):

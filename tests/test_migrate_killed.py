@@ -39,6 +39,7 @@ OF_THE_SESSION = "SELECT set_config(%s, %s, false)"
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_killed_before_every_statement_up_and_down(killer, server, empty_database, migrated_database, schema_dump):
     killed_up = killer(empty_database, "up")
     assert schema_dump(empty_database) == schema_dump(migrated_database)

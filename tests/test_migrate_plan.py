@@ -259,6 +259,7 @@ def test_an_index_built_concurrently(project):
 # JSON
 
 
+@pytest.mark.once
 def test_json_is_one_document(project):
     project.migration(
         "0002_more", COLUMN, "migrations.RunPython(fill)", code="def fill(apps, schema_editor): raise AssertionError"
@@ -306,6 +307,7 @@ def test_json_is_one_document(project):
 
 
 @pytest.mark.parametrize("arguments", [["--format=json"], ["--format=text", "--check"]])
+@pytest.mark.once
 def test_format_is_of_plan(manage, empty_database, arguments):
     result = manage("migrate", *arguments, database=empty_database)
     assert (result.returncode, result.stdout, result.stderr) == (
@@ -315,6 +317,7 @@ def test_format_is_of_plan(manage, empty_database, arguments):
     )
 
 
+@pytest.mark.once
 def test_an_unknown_format(manage, empty_database):
     result = manage("migrate", "--plan", "--format=xml", database=empty_database)
     assert result.returncode == 2
@@ -389,12 +392,14 @@ def test_python_inside_another_operation_is_not_run(project):
 # The ledger
 
 
+@pytest.mark.once
 def test_without_a_ledger_every_lock_is_unknown(project):
     (project.folder / "locks.txt").unlink()
     project.migration("0002_more", COLUMN)
     assert project.do("--plan").endswith("            -- lock unknown: run manage.py lockledger\n")
 
 
+@pytest.mark.once
 def test_a_ledger_that_cannot_be_read(project):
     (project.folder / "locks.txt").write_text("<<<<<<< ours\n")
     project.migration("0002_more", COLUMN)

@@ -45,6 +45,7 @@ def test_zero_newest_zero_newest(manage, empty_database, schema_dump):
     assert schema_dump(empty_database) == newest
 
 
+@pytest.mark.long
 def test_each_migration_alone_up_down_and_up(connected_to, empty_database, schema_dump):
     with connected_to(empty_database):
         MigrationExecutor(connection).recorder.ensure_schema()

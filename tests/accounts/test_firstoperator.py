@@ -5,8 +5,12 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from accounts.models import Operator
 from tests.conftest import REPOSITORY, database_url
+
+pytestmark = pytest.mark.once
 
 MADE = re.compile(r"The first operator: operator@keyhub\.test, password (\S+)\n")
 NOTHING_TO_DO = "There is an operator already. A lost password: manage.py changepassword <e-mail>\n"

@@ -263,6 +263,7 @@ def test_a_user_who_changes_while_a_sign_in_is_about_to_be_linked(
 
 # Thirty-two browsers of one person: four processes of eight threads.
 @pytest.mark.parametrize("isolation", ISOLATION_LEVELS)
+@pytest.mark.once
 def test_thirty_two_first_sign_ins_of_one_person_make_one_user(server, migrated_database, isolation):
     with (
         Clients(database_url(server, migrated_database), "tests.accounts.races:sign_in", isolation) as together,

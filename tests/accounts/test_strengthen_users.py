@@ -18,24 +18,28 @@ BROKEN = [
 
 
 @pytest.fixture
-def client(server, migrated_database):
-    with server.connect(migrated_database, user="keyhub") as client:
+def database(database_at):
+    """At the version before."""
+    return database_at("accounts", "0002")
+
+
+@pytest.fixture
+def client(server, database):
+    with server.connect(database, user="keyhub") as client:
         yield client
 
 
 @pytest.fixture
-def migrate(manage, migrated_database):
+def migrate(manage, database):
     def migrate(*target: str):
-        return manage("migrate", *target, "-v0", database=migrated_database)
+        return manage("migrate", *target, "-v0", database=database)
 
     return migrate
 
 
 @pytest.fixture
-def before_the_version(migrate, client):
-    """Alice and Bob with their identities, at the version before."""
-    result = migrate("accounts", "0002")
-    assert (result.returncode, result.stderr) == (0, "")
+def alice_and_bob(client):
+    """Two users with their identities."""
     client.execute("INSERT INTO users (email, name) VALUES ('Alice@example.com', 'Alice'), ('bob@example.com', NULL)")
     client.execute(
         f"INSERT INTO user_identities (user_id, provider, provider_sub) SELECT id, '{ISSUER}', email FROM users"
@@ -51,24 +55,24 @@ def insert(client: psycopg.Connection, table: str, columns: dict) -> str:
 
 
 def test_sound_rows_pass_and_down_and_up_again_is_the_same_schema(
-    migrate, before_the_version, client, schema_dump, migrated_database
+    migrate, alice_and_bob, client, schema_dump, database
 ):
-    old = schema_dump(migrated_database)
+    old = schema_dump(database)
     assert migrate().returncode == 0
-    new = schema_dump(migrated_database)
+    new = schema_dump(database)
     assert client.execute("SELECT email FROM users ORDER BY 1").fetchall() == [
         ("Alice@example.com",),
         ("bob@example.com",),
     ]
     assert migrate("accounts", "0002").returncode == 0
-    assert schema_dump(migrated_database) == old
+    assert schema_dump(database) == old
     assert migrate().returncode == 0
-    assert schema_dump(migrated_database) == new
+    assert schema_dump(database) == new
     assert client.execute("SELECT count(*) FROM pg_constraint WHERE NOT convalidated").fetchone() == (0,)
     assert client.execute("SELECT count(*) FROM user_identities").fetchone() == (2,)
 
 
-def test_users_whose_emails_differ_in_case_alone_are_listed(migrate, before_the_version, client):
+def test_users_whose_emails_differ_in_case_alone_are_listed(migrate, alice_and_bob, client):
     second = insert(client, "users", {"email": "ALICE@EXAMPLE.COM"})
     (first,) = client.execute("SELECT id::text FROM users WHERE email = 'Alice@example.com'").fetchone()
     result = migrate()
@@ -83,8 +87,8 @@ def test_users_whose_emails_differ_in_case_alone_are_listed(migrate, before_the_
 
 
 @pytest.mark.parametrize(("table", "rule", "columns", "shown"), BROKEN, ids=[rule for _, rule, _, _ in BROKEN])
-def test_a_row_that_breaks_a_rule_is_listed(connected_to, migrated_database, client, table, rule, columns, shown):
-    with connected_to(migrated_database):
+def test_a_row_that_breaks_a_rule_is_listed(connected_to, database, client, table, rule, columns, shown):
+    with connected_to(database):
         MigrationExecutor(connection).migrate([("accounts", "0005_users_email_any_case")])
         insert(client, "users", {"email": "alice@example.com"})
         row_id = insert(client, table, dict(columns))

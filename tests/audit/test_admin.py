@@ -12,7 +12,7 @@ from django.utils import timezone
 from audit.models import AuditLog
 from tests.factories import AuditLogFactory, OperatorFactory, OrganizationFactory
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 LIST = reverse("admin:audit_auditlog_changelist")
 

@@ -227,6 +227,7 @@ def together(server, database):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.once
 def test_a_sign_in_that_32_clients_finish_is_finished_once(together, level):
     clients = together("consume", level)
     for _ in range(ROUNDS):
@@ -236,6 +237,7 @@ def test_a_sign_in_that_32_clients_finish_is_finished_once(together, level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.once
 def test_a_token_that_many_rotate_is_rotated_once(together, level):
     clients = together("rotate", level)
     alice = UserFactory()
@@ -246,6 +248,7 @@ def test_a_token_that_many_rotate_is_rotated_once(together, level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.once
 def test_switching_and_leaving_without_end(together, level):
     """Whoever looks in between never sees a live session on a left membership."""
     membership = TenantMembershipFactory()

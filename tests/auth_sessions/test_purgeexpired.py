@@ -146,6 +146,7 @@ def test_ctrl_c_amid_the_batches(server, migrated_database, client):
     assert client.execute("SELECT count(*) FROM sessions").fetchone() == (500,)
 
 
+@pytest.mark.once
 def test_a_bar_on_a_terminal(server, migrated_database, client):
     sessions(client, 1_200, ended_days_ago=31)
     terminal, end = pty.openpty()
@@ -175,6 +176,7 @@ def test_a_server_that_only_reads(server, manage, migrated_database, client):
     )
 
 
+@pytest.mark.once
 def test_before_migrate(manage, empty_database):
     result = manage("purgeexpired", database=empty_database)
     assert result.returncode == 1
@@ -182,6 +184,7 @@ def test_before_migrate(manage, empty_database):
 
 
 @pytest.mark.parametrize("days", ["-1", "x", "99999"])
+@pytest.mark.once
 def test_a_bad_number_of_days_is_wrong_use(manage, migrated_database, days):
     result = manage("purgeexpired", f"--keep-days={days}", database=migrated_database)
     assert result.returncode == 2

@@ -13,27 +13,29 @@ SESSION = "00000000-0000-0000-0000-0000000000c1"
 
 
 @pytest.fixture
-def client(server, empty_database):
-    with psycopg.connect(
-        host=str(server.socket_directory), dbname=empty_database, user="keyhub", autocommit=True
-    ) as client:
+def database(database_at):
+    """From before the rules."""
+    return database_at("auth_sessions", "0001")
+
+
+@pytest.fixture
+def client(server, database):
+    with server.connect(database, "keyhub") as client:
         yield client
 
 
 @pytest.fixture
-def migrate(manage, empty_database):
+def migrate(manage, database):
     def migrate(*target: str) -> str:
-        result = manage("migrate", *target, "-v0", database=empty_database)
+        result = manage("migrate", *target, "-v0", database=database)
         return result.stderr if result.returncode else ""
 
     return migrate
 
 
 @pytest.fixture
-def old(migrate, client):
-    """A database from before the rules, with Alice, Bob and Bob's membership."""
-    assert migrate() == ""
-    assert migrate("auth_sessions", "0001") == ""
+def old(client):
+    """The database with Alice, Bob and Bob's membership."""
     client.execute(
         f"INSERT INTO users (id, email) VALUES ('{ALICE}', 'alice@example.com'), ('{BOB}', 'bob@example.com')"
     )
@@ -86,7 +88,7 @@ def test_a_place_elsewhere_is_listed(old, migrate):
     assert migrate() == ""
 
 
-def test_sound_rows_pass_and_their_secrets_are_hashed_once(old, migrate, schema_dump, empty_database):
+def test_sound_rows_pass_and_their_secrets_are_hashed_once(old, migrate, schema_dump, database):
     left = f"'{BOBS}'"
     already = hashlib.sha256(b"already").hexdigest()
     session(old, "raw secret é", membership=left)
@@ -104,7 +106,7 @@ def test_sound_rows_pass_and_their_secrets_are_hashed_once(old, migrate, schema_
     )
     old.execute("UPDATE tenant_memberships SET left_at = statement_timestamp()")
     assert migrate() == ""
-    newest = schema_dump(empty_database)
+    newest = schema_dump(database)
     assert old.execute(f"SELECT session_id FROM sessions WHERE user_id = '{BOB}' ORDER BY 1").fetchall() == sorted(
         [(already,), (hashlib.sha256("raw secret é".encode()).hexdigest(),)]
     )
@@ -127,7 +129,7 @@ def test_sound_rows_pass_and_their_secrets_are_hashed_once(old, migrate, schema_
     assert old.execute("SELECT id, session_id FROM sessions ORDER BY id").fetchall() == before
     assert migrate() == ""
     assert old.execute("SELECT id, session_id FROM sessions ORDER BY id").fetchall() == before
-    assert schema_dump(empty_database) == newest
+    assert schema_dump(database) == newest
 
 
 def test_hashing_goes_on_where_a_killed_run_has_ended(old, migrate):

@@ -1,5 +1,6 @@
 """What the tests of dbbackup, dbrestore and dbbackups share: a database with people in it, and its backups."""
 
+import functools
 import hashlib
 import os
 import random
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pyrage
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -37,11 +39,15 @@ FILL = """
 """
 
 
+@functools.cache
+def _hashed_password() -> str:
+    """Made to take a while, and needed by every test."""
+    return make_password(PASSWORD)
+
+
 def people() -> None:
     """A few rows of most tables, in the database that Django is connected to."""
-    alice = OperatorFactory(email="alice@keyhub.test", is_superuser=True)
-    alice.set_password(PASSWORD)
-    alice.save()
+    OperatorFactory(email="alice@keyhub.test", is_superuser=True, password=_hashed_password())
     for membership in TenantMembershipFactory.create_batch(3):
         UserIdentityFactory(user=membership.user)
         SessionFactory(user=membership.user)

@@ -109,6 +109,7 @@ def test_into_an_object_store_and_back(database, remote):
     assert len(remote.paths()) == 3
 
 
+@pytest.mark.once
 def test_progress_on_a_terminal_and_none_in_a_pipe(database, url, server):
     environment = {**os.environ, "DATABASE_URL": database_url(server, database), "BACKUP_URL": url}
     command = [sys.executable, "manage.py", "dbbackup", "--format", "json"]
@@ -228,6 +229,7 @@ def test_a_network_that_is_cut_in_the_middle_of_an_upload(database, remote, monk
 
 
 @pytest.mark.once
+@pytest.mark.long
 def test_killed_at_twenty_random_moments(database, server, url, tmp_path):
     """Whatever is left behind is no backup, the good one stays, and the next runs are as if nothing had been."""
     fill(megabytes=4)

@@ -18,6 +18,8 @@ from keyhub.dbversion import version_list
 from keyhub.store import Store
 from tests.backups import backed_up, digests, new_key, refusal, whole
 
+pytestmark = pytest.mark.once
+
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 
 from keyhub import dbhealth, sql_text
 from keyhub.dbhealth import catalogue
+from tests.conftest import create_database
 from tests.dbhealth.mutations import STRANGER, Mutation, all_mutations
 
 pytestmark = pytest.mark.database
@@ -114,6 +115,7 @@ def _is_of_parent(item: catalogue.CatalogueObject) -> bool:
 
 
 @pytest.mark.parametrize("part", [*range(PARTS // 2), *(pytest.param(n, marks=pytest.mark.once) for n in SECOND_HALF)])
+@pytest.mark.long
 def test_every_fault_is_named_and_mended(part, mutations, stranger, template, sessions, connected_to):
     missed, left, tried = [], [], 0
     with connected_to(sessions.database):
@@ -148,5 +150,5 @@ def _renew(sessions: Sessions, template: str) -> None:
     sessions.close()
     with sessions.server.connect() as admin:
         admin.execute(f"DROP DATABASE {sessions.database} WITH (FORCE)")
-        admin.execute(f"CREATE DATABASE {sessions.database} OWNER keyhub TEMPLATE {template}")
+        create_database(admin, sessions.database, template)
     sessions.open()

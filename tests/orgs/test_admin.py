@@ -18,7 +18,7 @@ from tests.factories import (
     TenantFactory,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 NO_DOMAINS = {"domains-TOTAL_FORMS": "0", "domains-INITIAL_FORMS": "0"}
 ROBOTS = {"name": "Robots Inc.", "slug": "robots", "settings": "", "status": "active"}

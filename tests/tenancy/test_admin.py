@@ -36,7 +36,7 @@ from tests.factories import (
     UserFactory,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 DEFAULT_TENANT = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 TENANT = {"organization_id": DEFAULT_ORGANIZATION_ID, "name": "Lab", "slug": "lab", "tenant_type": "laboratory"}

@@ -7,10 +7,15 @@ NEWEST = "20261124000023"
 
 
 @pytest.fixture
-def old(server, manage, empty_database):
-    """A database before the strengthening, with a tenant, its people, a code and a group."""
-    assert manage("migrate", "--to", FOUNDATION, "-v0", database=empty_database).returncode == 0
-    with server.connect(empty_database, "keyhub") as client:
+def database(database_at):
+    """From before the strengthening."""
+    return database_at("--to", FOUNDATION, up=True)
+
+
+@pytest.fixture
+def old(server, database):
+    """The database with a tenant, its people, a code and a group."""
+    with server.connect(database, "keyhub") as client:
         client.execute(
             "INSERT INTO tenants (id, name, slug) VALUES ('11111111-1111-4111-8111-111111111111', 'Lab', 'lab'); "
             "INSERT INTO users (id, email) VALUES ('22222222-2222-4222-8222-222222222222', 'alice@example.com'), "
@@ -29,21 +34,21 @@ def old(server, manage, empty_database):
         yield client
 
 
-def test_sound_rows_pass_and_go_back(old, manage, empty_database, schema_dump):
-    before = schema_dump(empty_database)
-    result = manage("migrate", "--to", NEWEST, "-v0", database=empty_database)
+def test_sound_rows_pass_and_go_back(old, manage, database, schema_dump):
+    before = schema_dump(database)
+    result = manage("migrate", "--to", NEWEST, "-v0", database=database)
     assert (result.returncode, result.stderr) == (0, "")
     assert old.execute("SELECT tenant_id::text FROM group_memberships").fetchone() == (
         "11111111-1111-4111-8111-111111111111",
     )
     assert old.execute("SELECT count(*) FROM pg_constraint WHERE NOT convalidated").fetchone() == (0,)
     assert old.execute("SELECT left_reason FROM tenant_memberships").fetchall() == [(None,), (None,)]
-    newest = schema_dump(empty_database)
-    down = manage("migrate", "--to", FOUNDATION, "--yes", "-v0", database=empty_database)
+    newest = schema_dump(database)
+    down = manage("migrate", "--to", FOUNDATION, "--yes", "-v0", database=database)
     assert down.returncode == 0
-    assert schema_dump(empty_database) == before
-    assert manage("migrate", "--to", NEWEST, "-v0", database=empty_database).returncode == 0
-    assert schema_dump(empty_database) == newest
+    assert schema_dump(database) == before
+    assert manage("migrate", "--to", NEWEST, "-v0", database=database).returncode == 0
+    assert schema_dump(database) == newest
 
 
 @pytest.mark.parametrize(
@@ -87,21 +92,21 @@ def test_sound_rows_pass_and_go_back(old, manage, empty_database, schema_dump):
     ],
     ids=["slug", "group name", "codes that read the same", "group member who left"],
 )
-def test_rows_that_break_a_new_rule_are_listed(old, manage, empty_database, breaks, sentence, mends):
+def test_rows_that_break_a_new_rule_are_listed(old, manage, database, breaks, sentence, mends):
     old.execute(breaks)
-    result = manage("migrate", "--to", NEWEST, "-v0", database=empty_database)
+    result = manage("migrate", "--to", NEWEST, "-v0", database=database)
     assert (result.returncode, result.stderr) == (
         1,
         f"CommandError: the migration failed: {sentence}. What it did in a transaction is rolled back. "
         "Mend the cause and run this again.\n",
     )
     old.execute(mends)
-    assert manage("migrate", "--to", NEWEST, "-v0", database=empty_database).returncode == 0
+    assert manage("migrate", "--to", NEWEST, "-v0", database=database).returncode == 0
 
 
-def test_of_many_rows_ten_are_shown(old, manage, empty_database):
+def test_of_many_rows_ten_are_shown(old, manage, database):
     old.execute("INSERT INTO tenants (name, slug) SELECT 'Lab', 'Lab ' || n FROM generate_series(1, 12) AS n")
-    result = manage("migrate", "--to", NEWEST, "-v0", database=empty_database)
+    result = manage("migrate", "--to", NEWEST, "-v0", database=database)
     assert result.returncode == 1
     assert "tenants: 12 rows break check_tenant_slug: {" in result.stderr
     assert result.stderr.count('"slug":') == 10
