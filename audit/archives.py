@@ -75,6 +75,7 @@ def write(
 
     Nothing is recorded yet, and nothing proved. Raises StoreError.
     """
+    sweep(store, folder, None)
     names_file = _names_file()
     with (
         transaction.atomic(using=connection.alias),
@@ -170,13 +171,12 @@ def write_names_without(
     return changed, after.hexdigest()
 
 
-def sweep(store: Store, archives: Iterable[AuditArchive]) -> None:
-    """Delete files of names that no archive refers to any more, since a name was erased. Raises StoreError."""
-    for archive in archives:
-        for item in store.list(archive.folder):
-            name = item.path.rpartition("/")[2]
-            if name.startswith("names-") and name != archive.names_file:
-                store.delete(item.path)
+def sweep(store: Store, folder: str, names_file: str | None) -> None:
+    """Delete other files of names: of a killed run, or those that a name was erased from. Raises StoreError."""
+    for item in store.list(folder):
+        name = item.path.rpartition("/")[2]
+        if name.startswith("names-") and name != names_file:
+            store.delete(item.path)
 
 
 def _names_file() -> str:

@@ -30,9 +30,8 @@ def erase_names(database: str, *, user_id: object, store: Store | None = None) -
         changed = dict(_written_anew(database, store, str(user_id)))
         with transaction.atomic(using=database):
             erased = _erase(connection, user_id, changed)
-        archived = AuditArchive.objects.using(database).all()
-        if archived:
-            archives.sweep(archives.known(store), archived)
+        for archive in AuditArchive.objects.using(database).all():
+            archives.sweep(archives.known(store), archive.folder, archive.names_file)
     return erased
 
 

@@ -108,6 +108,7 @@ def main(millions: list[int]) -> None:
             pages(million * 1_000_000)
             if million == millions[0]:
                 exports(server)
+                drop_months(server, Month.of(datetime.now(UTC)).plus(-MONTHS))
         planning(server)
         seal(server)
         come_and_go(server, folder)
@@ -177,14 +178,18 @@ def fill(server: EmbeddedServer, month: Month, rows: int, persistence: str = "")
     )  # fmt: skip
 
 
-def load(server: EmbeddedServer, rows: int) -> None:
-    """So many rows in the months before this one, in place of those of before."""
+def drop_months(server: EmbeddedServer, before: Month) -> None:
     from django.db import connection
 
-    this_month = Month.of(datetime.now(UTC))
     for month, partition in existing_partitions(connection).items():
-        if month < this_month:
+        if month < before:
             execute(server, f"DROP TABLE {partition}")
+
+
+def load(server: EmbeddedServer, rows: int) -> None:
+    """So many rows in the months before this one, in place of those of before."""
+    this_month = Month.of(datetime.now(UTC))
+    drop_months(server, this_month)
     for ago in range(1, MONTHS + 1):
         fill(server, this_month.plus(-ago), rows // MONTHS, "UNLOGGED")
         print(".", end="", file=sys.stderr, flush=True)

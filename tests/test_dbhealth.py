@@ -50,11 +50,11 @@ def test_a_migrated_database_is_healthy(healthy):
 
 
 def test_pending_migrations_come_first_and_drift_is_measured_without_them(manage, migrated_database, findings, client):
-    assert manage("migrate", "audit", "0005", "-v0", "--yes", database=migrated_database).returncode == 0
+    assert manage("migrate", "audit", "0010", "-v0", "--yes", database=migrated_database).returncode == 0
     client.execute("DROP INDEX idx_tenants_slug")
     assert findings() == (
         "default: drift is measured against the migrations that are applied\n"
-        "CRITICAL keyhub.H001 django_migrations: 1 migration is pending: audit.0007_audit_archives\n"
+        "CRITICAL keyhub.H001 django_migrations: 1 migration is pending: audit.0011_audit_logs_transaction_index\n"
         "    manage.py migrate\n"
         "CRITICAL keyhub.H003 tenants.idx_tenants_slug: the index does not exist, although an applied migration makes "
         "it\n"

@@ -409,5 +409,6 @@ def test_killed_before_every_step(server, migrated_database, months, run, archiv
         assert sum(part in step for step in killed) >= 2, part
     assert tables(owner) == []
     assert run("verify") == (0, "2 sealed months: no faults\n", "")
+    assert len(read_parquet(archive, "names", "2020-02")) == 7  # of one file, whatever the kills left behind
     assert owner.execute("SELECT count(*) FROM audit_logs").fetchone() == (2,)
     assert run(*RETIRE) == (0, "Nothing to do: no month is older than 12 months.\n", "")
