@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import copy
-from itertools import islice
 from json.encoder import encode_basestring as json_string
 from typing import IO
 
@@ -33,6 +32,7 @@ from audit.seals import Fault, Progress, exported
 from keyhub.store import Store, StoreError
 
 ROWS_A_GROUP = 50_000
+CHARACTERS_A_GROUP = 50_000_000  # a bound of the memory, where details are long
 ROWS_FILE, SEAL_FILE = "rows.parquet", "seal.json"
 ROWS = pa.schema(
     [
@@ -86,8 +86,7 @@ def write(
         cursor.execute("SET LOCAL statement_timeout = 0")
         statement = sql.SQL(COLUMNS).format(partition=sql.Identifier(partition))
         with connection.wrap_database_errors, cursor.copy(statement) as copied:
-            rows = copied.rows()
-            while group := list(islice(rows, ROWS_A_GROUP)):
+            for group in _groups(copied.rows()):
                 columns = [pa.array(column, pa.string()) for column in zip(*group, strict=True)]
                 labels = columns[len(ROWS) :]
                 names.write([columns[0], columns[ROWS.names.index("user_id")], *labels])
@@ -177,6 +176,18 @@ def sweep(store: Store, folder: str, names_file: str | None) -> None:
         name = item.path.rpartition("/")[2]
         if name.startswith("names-") and name != names_file:
             store.delete(item.path)
+
+
+def _groups(rows: Iterable[tuple[str | None, ...]]) -> Iterator[list[tuple[str | None, ...]]]:
+    group, characters = [], 0
+    for row in rows:
+        group.append(row)
+        characters += sum(map(len, filter(None, row)))
+        if len(group) == ROWS_A_GROUP or characters >= CHARACTERS_A_GROUP:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def _names_file() -> str:

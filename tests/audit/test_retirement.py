@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+from datetime import timedelta
 
 import duckdb
 import psycopg
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg import errors
 
+from audit import archives, retirement
+from keyhub.store import Store
 from tests.backups.object_store import BUCKET, object_store
 from tests.conftest import REPOSITORY, database_url
 
@@ -159,6 +162,26 @@ def test_the_parquet_holds_what_the_table_held(months, run, owner, archive):
     assert read_parquet(archive, "names", "2020-02") == labels
     (seal,) = archive.glob("*/*/audit_logs/2020-02/seal.json")
     assert json.loads(seal.read_text()) == json.loads(run("verify", "--format", "json")[1])["seals"][0]
+
+
+def test_a_month_of_several_groups_and_one_without_rows(
+    run, owner, archive, connected_to, migrated_database, monkeypatch
+):
+
+    monkeypatch.setattr(archives, "CHARACTERS_A_GROUP", 500)
+    record(owner, "2020-02-10 00:00:00+00", rows=20)
+    owner.execute(
+        "CREATE TABLE audit_logs_2020_04 PARTITION OF audit_logs "
+        "FOR VALUES FROM ('2020-04-01 00:00:00+00') TO ('2020-05-01 00:00:00+00')"
+    )
+    run("make")
+    with connected_to(migrated_database):
+        steps = list(retirement.retire("default", Store(f"file://{archive}"), 12, timedelta(0)))
+    assert [(step.month, step.done) for step in steps[1::3][:2]] == [("2020-02", "archived"), ("2020-04", "archived")]
+    (file,) = archive.glob("*/*/audit_logs/2020-02/rows.parquet")
+    assert pq.ParquetFile(file).num_row_groups > 5
+    assert read_parquet(archive, "rows", "2020-04") == []
+    assert run("verify") == (0, "2 sealed months: no faults\n", "")
 
 
 def test_duckdb_reads_it_as_the_page_says(retired, archive):
