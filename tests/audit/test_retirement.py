@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from psycopg import errors
 
-from audit import archives, retirement
+from audit import archives, retirement, short_locks
+from audit.short_locks import PartitionLockError
 from keyhub.store import Store
 from tests.backups.object_store import BUCKET, object_store
 from tests.conftest import REPOSITORY, database_url
@@ -109,6 +110,7 @@ def test_each_step_is_told_and_done(run, retired, owner):
     assert run("verify") == (0, "2 sealed months: no faults\n", "")
 
 
+@pytest.mark.once
 def test_what_is_done_daily(run, months, this_month):
     code, out, _ = run("--ahead", "4", "--retention-months", "12", "--format", "json")
     told = json.loads(out)
@@ -120,6 +122,7 @@ def test_what_is_done_daily(run, months, this_month):
     ]
 
 
+@pytest.mark.once
 def test_the_months_that_stay(run, owner, this_month):
     record(owner, f"{this_month.plus(-2).start}", rows=1)
     record(owner, f"{this_month.plus(-1).start}", rows=1)
@@ -130,6 +133,7 @@ def test_the_months_that_stay(run, owner, this_month):
     ]
 
 
+@pytest.mark.once
 def test_a_plan_changes_nothing(run, months, owner, archive, schema_dump, migrated_database):
     before = schema_dump(migrated_database)
     code, out, _ = run(*RETIRE, "--plan")
@@ -184,6 +188,7 @@ def test_a_month_of_several_groups_and_one_without_rows(
     assert run("verify") == (0, "2 sealed months: no faults\n", "")
 
 
+@pytest.mark.once
 def test_duckdb_reads_it_as_the_page_says(retired, archive):
     page = (REPOSITORY / "docs/operations/auditpartitions.md").read_text()
     (query,) = re.findall(r"^```sql\n(SELECT.*read_parquet.*?)^```$", page, re.MULTILINE | re.DOTALL)
@@ -247,6 +252,7 @@ def damage(archive, name: str) -> None:
     file.write_bytes(content)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["rows", "names"])
 def test_a_damaged_archive_is_found_and_keeps_its_month_from_being_dropped(run, retired, archive, owner, name):
     damage(archive, name)
@@ -262,6 +268,7 @@ def test_a_damaged_archive_is_found_and_keeps_its_month_from_being_dropped(run, 
     assert "audit_logs_2020_02_retired" in tables(owner)
 
 
+@pytest.mark.once
 def test_a_missing_archive_is_found(run, retired, archive, owner):
     for file in archive.glob("*/*/audit_logs/2020-02/rows.parquet"):
         file.unlink()
@@ -305,6 +312,7 @@ def test_a_name_is_erased_wherever_it_stands(run, owner, archive, months):
     assert run("erase", "--user", ALICE)[1].startswith("0 rows")
 
 
+@pytest.mark.once
 def test_no_name_is_erased_from_an_archive_that_was_changed(run, retired, archive, owner):
     damage(archive, "names")
     code, _, err = run("erase", "--user", ALICE)
@@ -363,6 +371,7 @@ def test_where_it_is_not_said_where_to(manage, migrated_database):
     assert "it is not said where retired months are kept. Set AUDIT_ARCHIVE_URL" in result.stderr
 
 
+@pytest.mark.once
 def test_archives_are_not_overlooked_where_it_is_not_said_where_they_are(
     manage, migrated_database, retired, monkeypatch
 ):
@@ -373,13 +382,17 @@ def test_archives_are_not_overlooked_where_it_is_not_said_where_they_are(
         assert "months are archived, and it is not said where. Set AUDIT_ARCHIVE_URL" in result.stderr
 
 
-def test_somebody_who_reads_for_long_is_not_in_the_way_for_ever(server, run, months, migrated_database, owner):
-    with server.connect(migrated_database, "keyhub") as reader:
+def test_somebody_who_reads_for_long_is_not_in_the_way_for_ever(
+    server, run, months, migrated_database, connected_to, monkeypatch, archive
+):
+    monkeypatch.setattr(short_locks, "TRIES", 2)
+    with connected_to(migrated_database), server.connect(migrated_database, "keyhub") as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM audit_logs")
-        code, out, err = run(*RETIRE)
-        assert (code, len(out.splitlines())) == (4, 2)
-        assert "audit_logs_2020_02 could not be detached in" in err
+        steps = retirement.retire("default", Store(f"file://{archive}"), 12, timedelta(days=7))
+        assert [next(steps).done, next(steps).done] == ["sealed", "archived"]
+        with pytest.raises(PartitionLockError, match="^audit_logs_2020_02 could not be detached in 2 tries, because"):
+            next(steps)
         assert tables(reader) == ["audit_logs_2020_02", "audit_logs_2020_03"]
         reader.execute("ROLLBACK")
     assert run(*RETIRE)[1].splitlines()[0].startswith("2020-02: detached")
