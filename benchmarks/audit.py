@@ -28,7 +28,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from audit.months import Month, existing_partitions
-from benchmarks.conversion import writers
+from benchmarks.conversion import log_lock_waits, writers
 from benchmarks.operations import run_clients, run_pgbench
 from benchmarks.server import own_server
 from keyhub.embedded import EmbeddedServer
@@ -103,13 +103,13 @@ def main(millions: list[int]) -> None:
         django.setup()
         record(server, folder)
         ingest(server, folder)
+        planning(server)
         for million in millions:
             load(server, million * 1_000_000)
             pages(million * 1_000_000)
             if million == millions[0]:
                 exports(server)
                 drop_months(server, Month.of(datetime.now(UTC)).plus(-MONTHS))
-        planning(server)
         seal(server)
         come_and_go(server, folder)
 
@@ -275,9 +275,13 @@ def planning(server: EmbeddedServer) -> None:
 
     from audit.models import AuditLog
 
-    existing = EXPORT_MONTHS
+    this_month = Month.of(datetime.now(UTC))
+    for ago in range(1, 13):
+        fill(server, this_month.plus(-ago), 50_000)
+    execute(server, "VACUUM (ANALYZE) audit_logs", "postgres")
+    existing = 12
     print("the latest 50 of a tenant by the number of months, ms of a page and of one query without a span:")
-    for count in (240, 1_000):
+    for count in (12, 60, 240, 1_000):
         if count > existing:
             for first in range(existing + 1, count + 1, 100):
                 months(server, first, min(first + 99, count))
@@ -336,8 +340,9 @@ def come_and_go(server: EmbeddedServer, folder: Path) -> None:
         "it is dropped": lambda: manage("retire", "--retention-months", str(retention), "--grace-days", "0", archive),
         "as many rows deleted, and the space freed by VACUUM": delete,
     }
+    log_lock_waits(server)
     for name, step in steps.items():
-        with writers(os.environ["DATABASE_URL"], "statement_timestamp()") as waits:
+        with writers(server, os.environ["DATABASE_URL"], "statement_timestamp()") as waits:
             step()
         print(f"{name}: {waits}")
 

@@ -109,10 +109,18 @@ def write(address: str, number: int, moments: list[str], stop, results) -> None:
     results.put(waits)
 
 
+def log_lock_waits(server: EmbeddedServer) -> None:
+    """Let the server's log tell of waits for locks, for writers()."""
+    with server.connect() as admin:
+        admin.execute("ALTER SYSTEM SET log_lock_waits = on")
+        admin.execute(f"ALTER SYSTEM SET deadlock_timeout = {LOGGED_FROM_MS}")
+        admin.execute("SELECT pg_reload_conf()")
+
+
 @contextmanager
-def writers(database: "Database", *moments: str) -> Iterator[Waits]:
+def writers(server: EmbeddedServer, address: str, *moments: str) -> Iterator[Waits]:
     """Let writers work while the block runs; what they waited stands in the result afterwards."""
-    address, log = database.address, database.server.log_file
+    log = server.log_file
     log_start = log.stat().st_size
     context = multiprocessing.get_context("spawn")
     stop, results = context.Event(), context.Queue()
@@ -196,9 +204,9 @@ def adoption(server: EmbeddedServer, rows: int) -> None:
     database.fill(rows, TWO_YEARS)
     with database.connect() as client:
         before = client.execute(DIGEST).fetchone()
-    with writers(database, "DEFAULT") as beside:
+    with writers(server, database.address, "DEFAULT") as beside:
         database.copy_plainly()
-    with writers(database, "DEFAULT") as waits:
+    with writers(server, database.address, "DEFAULT") as waits:
         database.manage("migrate", "--adopt")
         database.manage("migrate", "-v0")
     with database.connect() as client:
@@ -248,7 +256,7 @@ def out_of_default(server: EmbeddedServer, rows: int, way: Callable[[Database], 
     database.fill(rows, THREE_OLD_MONTHS)
     with database.connect() as client:
         before = client.execute(DIGEST).fetchone()
-    with writers(database, "'2015-03-20 00:00:00+00'", "statement_timestamp()") as waits:
+    with writers(server, database.address, "'2015-03-20 00:00:00+00'", "statement_timestamp()") as waits:
         way(database)
     with database.connect() as client:
         assert client.execute(DIGEST).fetchone() == before
@@ -261,10 +269,7 @@ def out_of_default(server: EmbeddedServer, rows: int, way: Callable[[Database], 
 
 def main(rows: int) -> None:
     with own_server() as (server, _):
-        with server.connect() as admin:
-            admin.execute("ALTER SYSTEM SET log_lock_waits = on")
-            admin.execute(f"ALTER SYSTEM SET deadlock_timeout = {LOGGED_FROM_MS}")
-            admin.execute("SELECT pg_reload_conf()")
+        log_lock_waits(server)
         adoption(server, rows)
         out_of_default(server, rows // 5, by_the_command, "by auditpartitions")
         out_of_default(server, rows // 5, in_one_transaction, "in one transaction a month")
