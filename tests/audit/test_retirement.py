@@ -391,7 +391,7 @@ def test_somebody_who_reads_for_long_is_not_in_the_way_for_ever(
         reader.execute("SELECT count(*) FROM audit_logs")
         steps = retirement.retire("default", Store(f"file://{archive}"), 12, timedelta(days=7))
         assert [next(steps).done, next(steps).done] == ["sealed", "archived"]
-        with pytest.raises(PartitionLockError, match="^audit_logs_2020_02 could not be detached in 2 tries, because"):
+        with pytest.raises(PartitionLockError, match=r"^audit_logs_2020_02 could not be detached in 2 tries, because"):
             next(steps)
         assert tables(reader) == ["audit_logs_2020_02", "audit_logs_2020_03"]
         reader.execute("ROLLBACK")
