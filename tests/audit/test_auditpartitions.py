@@ -260,6 +260,7 @@ def test_a_vacuum_is_waited_for_in_patience(migrated_database, server, owner, th
     assert this_month.plus(4).partition in partitions(owner)
 
 
+@pytest.mark.once
 def test_killed_at_any_moment_it_can_be_run_again(server, migrated_database, owner, this_month, manage):
     """kill -9 amid the months, five times: no row lost or doubled, no half-made month."""
     for resource in range(200):

@@ -112,6 +112,10 @@ def test_each_step_is_told_and_done(run, retired, owner):
 
 @pytest.mark.once
 def test_what_is_done_daily(run, months, this_month):
+    planned = run("--retention-months", "12", "--plan")[1].splitlines()
+    assert planned[1:] == [f"{month}: would be sealed" for month in months] + [
+        f"{month}: would be {done}" for month in months for done in ("archived", "detached")
+    ]
     code, out, _ = run("--ahead", "4", "--retention-months", "12", "--format", "json")
     told = json.loads(out)
     assert code == 0

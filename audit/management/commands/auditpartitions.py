@@ -110,7 +110,9 @@ class Command(BaseCommand):
                 return self._erase(user, **options)
         document = self._make(**options)
         if retention_months is not None:
-            document |= self._seal(**options) | self._retire(retention_months, **options)
+            document |= self._seal(**options)
+            # Whatever is to be sealed has been told, or done.
+            document |= self._retire(retention_months, without="sealed", **options)
         return document
 
     def _make(self, *, database: str, ahead: int, plan: bool, **options) -> dict:
@@ -150,7 +152,9 @@ class Command(BaseCommand):
             self._tell("Nothing to do: every month that is over is sealed.")
         return {"sealed": sealed}
 
-    def _retire(self, retention_months: int, *, database: str, grace_days: int, archive, plan: bool, **options) -> dict:
+    def _retire(
+        self, retention_months: int, *, database: str, grace_days: int, archive, plan: bool, without="", **options
+    ) -> dict:
         grace = timedelta(days=grace_days)
         steps = []
         with _bar() as advance:
@@ -159,6 +163,8 @@ class Command(BaseCommand):
                 if plan
                 else retirement.retire(database, _required_store(archive), retention_months, grace, advance)
             ):
+                if step.done == without:
+                    continue
                 steps.append(vars(step))
                 done = f"would be {step.done}" if plan else step.done
                 self._tell(f"{step.month}: {done}{', ' * bool(step.detail)}{step.detail}")
