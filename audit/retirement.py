@@ -44,11 +44,12 @@ class Step:
     detail: str = ""
 
 
-def due_months(database: str, retention_months: int) -> list[Month]:
-    """The months in audit_logs that are older than the current one and `retention_months` before it; oldest first."""
+def due_months(database: str, retention_months: int) -> dict[Month, str]:
+    """The partitions of months older than the current one and `retention_months` before it; oldest first."""
     connection = connections[database]
     oldest_kept = wanted_months(connection, 0)[0].plus(-retention_months)
-    return sorted(month for month in existing_partitions(connection) if month < oldest_kept)
+    partitions = existing_partitions(connection)
+    return {month: partitions[month] for month in sorted(partitions) if month < oldest_kept}
 
 
 def plan(database: str, retention_months: int, grace: timedelta) -> Iterator[Step]:
@@ -61,9 +62,10 @@ def plan(database: str, retention_months: int, grace: timedelta) -> Iterator[Ste
         if str(month) not in archived:
             yield Step(str(month), "archived")
         yield Step(str(month), "detached")
+    now = _now(connections[database])
     for archive in _detached(database):
         ends = archive.detached_at + grace
-        yield Step(str(archive), "dropped", "" if ends <= _now(connections[database]) else f"from {ends:%Y-%m-%d} on")
+        yield Step(str(archive), "dropped", "" if ends <= now else f"from {ends:%Y-%m-%d} on")
 
 
 def retire(
@@ -76,11 +78,10 @@ def retire(
     connection = connections[database]
     # No name is erased meanwhile, and no month moved.
     with only_run(connection), only_run(connection, seals.LOCK_NAME):
-        for month in due_months(database, retention_months):
+        for month, partition in due_months(database, retention_months).items():
             for seal in seals.seal_months(database, advance, only=month):
                 yield Step(str(month), "sealed", _count(seal.rows))
             seal = AuditSeal.objects.using(database).get(month=month.first_day)
-            partition = existing_partitions(connection)[month]
             archive = AuditArchive.objects.using(database).filter(month=seal.month).first()
             if archive is None:
                 archive = archives.write(connection, partition, seal, store, _folder(connection, month), advance)

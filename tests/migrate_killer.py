@@ -16,9 +16,12 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import django
+
+from tests.forks import forked
 
 # Inside a transaction, where every kill leaves the same behind, a run takes each eighth statement and the records at
 # its end; KEYHUB_ALL_KILLS=1 takes all.
@@ -75,23 +78,11 @@ def _run(arguments: list[str], killed: Counter[Place] | None = None) -> tuple[bo
     With `killed` it kills itself at the first place where no run was killed yet: the first time that a run comes there,
     the second time, and so on. So what a rerun leaves out, since it is done, hides nothing.
     """
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        os._exit(_child(arguments, killed, writing))
-    os.close(writing)
-    with os.fdopen(reading) as pipe:
-        statements = [Place(*json.loads(line)) for line in pipe]
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False, statements
-    assert os.WEXITSTATUS(status) == 0, f"migrate exited with {os.WEXITSTATUS(status)}"
-    return True, statements
+    ended, told = forked(partial(_child, arguments, killed))
+    return ended, [Place(*json.loads(line)) for line in told.splitlines()]
 
 
-def _child(arguments: list[str], killed: Counter[Place] | None, pipe: int) -> int:
+def _child(arguments: list[str], killed: Counter[Place] | None, pipe: int) -> None:
     from django.core.management import call_command
     from django.db import connection
 
@@ -139,7 +130,6 @@ def _child(arguments: list[str], killed: Counter[Place] | None, pipe: int) -> in
         call_command("migrate", *app, *([] if direction == "up" else ["zero"]), verbosity=0)
     else:
         call_command("migrate", verbosity=0, yes=True, to=None if direction == "up" else "zero")
-    return 0
 
 
 if __name__ == "__main__":

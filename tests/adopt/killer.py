@@ -11,9 +11,11 @@ import random
 import re
 import signal
 import sys
+from functools import partial
 
 import django
 
+from tests.forks import forked
 from tests.migrate_killer import load
 
 # Further than the longest transaction has statements: one that is killed each time never ends.
@@ -28,26 +30,18 @@ def main(seed: int) -> int:
     load()
     chance = random.Random(seed)  # noqa: S311 the same statements for the same seed
     killed = 0
-    while not _run_and_kill(chance.randint(1, NEAR) if killed < NEAR_RUNS else int(FURTHEST ** chance.random())):
+
+    def kill_at() -> int:
+        return chance.randint(1, NEAR) if killed < NEAR_RUNS else int(FURTHEST ** chance.random())
+
+    while not forked(partial(_run, kill_at()))[0]:
         killed += 1
     print(killed)  # noqa: T201
     return 0
 
 
-def _run_and_kill(kill_at: int) -> bool:
-    """Fork a run that kills itself before its statement number `kill_at`; say whether it came to its end."""
-    child = os.fork()
-    if child == 0:
-        os._exit(_child(kill_at))
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return False
-    assert os.WEXITSTATUS(status) == 0, f"the adoption exited with {os.WEXITSTATUS(status)}"
-    return True
-
-
-def _child(kill_at: int) -> int:
+def _run(kill_at: int, pipe: int) -> None:
+    """A run that kills itself before its statement number `kill_at`."""
     from django.db import connection
 
     from keyhub import adopt
@@ -72,12 +66,7 @@ def _child(kill_at: int) -> int:
         return execute(sql, params, many, context)
 
     connection.execute_wrappers.append(count_and_kill)
-    try:
-        adopt.adopt(connection, version_list.read(), tell, LockPolicy())
-    except Exception as error:  # noqa: BLE001 a fork must not return into its parent's code
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    adopt.adopt(connection, version_list.read(), tell, LockPolicy())
 
 
 if __name__ == "__main__":

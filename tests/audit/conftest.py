@@ -15,3 +15,14 @@ def owner(server, migrated_database):
 @pytest.fixture
 def this_month(owner) -> Month:
     return Month.of(owner.execute("SELECT statement_timestamp() AT TIME ZONE 'UTC'").fetchone()[0])
+
+
+@pytest.fixture
+def run(manage, migrated_database):
+    """auditpartitions with these arguments: its exit code, and what it writes to both outputs."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        result = manage("auditpartitions", *arguments, database=migrated_database)
+        return result.returncode, result.stdout, result.stderr
+
+    return run

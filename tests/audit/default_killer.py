@@ -10,9 +10,11 @@ each kill, it prints how many rows a reader of audit_logs sees, and their digest
 import os
 import signal
 import sys
+from functools import partial
 
 import django
 
+from tests.forks import forked
 from tests.migrate_killer import load
 
 ROWS_A_BATCH = 100
@@ -23,26 +25,14 @@ def main() -> int:
     django.setup()
     load()
     number = 0
-    while _run_and_kill(number // 2 + 1, after=bool(number % 2)):
+    while not forked(partial(_run, number // 2 + 1, bool(number % 2)))[0]:
         _tell_rows()
         number += 1
     return 0
 
 
-def _run_and_kill(kill_at: int, after: bool) -> bool:
-    """Fork a run that kills itself at its statement number `kill_at`; say whether it came to that."""
-    child = os.fork()
-    if child == 0:
-        os._exit(_child(kill_at, after))
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return True
-    assert os.WEXITSTATUS(status) == 0, f"auditpartitions exited with {os.WEXITSTATUS(status)}"
-    return False
-
-
-def _child(kill_at: int, after: bool) -> int:
+def _run(kill_at: int, after: bool, pipe: int) -> None:
+    """A run that kills itself before or after its statement number `kill_at`."""
     from django.core.management import call_command
     from django.db import connection
 
@@ -62,12 +52,7 @@ def _child(kill_at: int, after: bool) -> int:
         return result
 
     connection.execute_wrappers.append(count_and_kill)
-    try:
-        call_command("auditpartitions", verbosity=0)
-    except BaseException as error:  # noqa: BLE001 a fork must not return into its parent's code
-        print(error, file=sys.stderr)  # noqa: T201
-        return 1
-    return 0
+    call_command("auditpartitions", verbosity=0)
 
 
 def _tell_rows() -> None:

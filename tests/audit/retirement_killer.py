@@ -11,9 +11,12 @@ import json
 import os
 import signal
 import sys
+from functools import partial
 
 import django
 from django.db import connection
+
+from tests.forks import forked
 
 
 def main(*arguments: str) -> int:
@@ -22,24 +25,27 @@ def main(*arguments: str) -> int:
     from audit.management.commands import auditpartitions  # noqa: F401
 
     gc.collect()
-    everything = _in_a_fork(_ids)
+    _, everything = forked(_tell_ids)
     killed: list[str] = []
-    while step := _in_a_fork(lambda: _run(arguments, killed)):
-        killed.append(step)
-        found = _in_a_fork(_ids)
-        assert found == everything, (step, len(found), len(everything))
+    while True:
+        ended, step = forked(partial(_run, arguments, killed))
+        if ended:
+            break
+        killed.append(step.decode())
+        _, found = forked(_tell_ids)
+        assert found == everything, f"rows are missing, or there twice, after {killed[-1]}"
     print(json.dumps(killed))  # noqa: T201
     return 0
 
 
-def _run(arguments, killed: list[str]) -> str:
+def _run(arguments, killed: list[str], pipe: int) -> None:
     from django.core.management import call_command
 
     from keyhub import store
 
     def step(name: str) -> None:
         if name not in killed:
-            _tell(name)
+            os.write(pipe, name.encode())
             os.kill(os.getpid(), signal.SIGKILL)
 
     def before(execute, sql, params, many, context):
@@ -62,11 +68,10 @@ def _run(arguments, killed: list[str]) -> str:
     connection.execute_wrappers.append(before)
     with open(os.devnull, "w") as nowhere:
         call_command("auditpartitions", "retire", *arguments, stdout=nowhere)
-    return ""
 
 
-def _ids() -> list[str]:
-    """The ids of all rows: in audit_logs, in months that were detached, and of those dropped in the archives."""
+def _tell_ids(pipe: int) -> None:
+    """Tell the ids of all rows: in audit_logs, in months that were detached, in the archives of those dropped."""
     import pyarrow.parquet as pq
     from django.conf import settings
 
@@ -86,38 +91,7 @@ def _ids() -> list[str]:
             file.write(content)
             file.flush()
             ids += pq.read_table(file, columns=["id"])["id"].to_pylist()
-    return sorted(ids)
-
-
-_pipe: int = -1
-
-
-def _tell(result: object) -> None:
-    os.write(_pipe, json.dumps(result).encode())
-
-
-def _in_a_fork(function) -> object:
-    """What the function returns, or told before it was killed."""
-    global _pipe
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        _pipe = writing
-        code = 1
-        try:
-            result = function()
-            _tell(result)
-            code = 0
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
-    os.close(writing)
-    with open(reading, "rb") as pipe:
-        told = pipe.read()
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), f"a run ended with {status}"
-    return json.loads(told)
+    os.write(pipe, json.dumps(sorted(ids)).encode())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 
 import pytest
@@ -90,26 +91,31 @@ def is_left(owner) -> bool:
 # Under way
 
 
-class Client(threading.Thread):
-    """Does something again and again until it is stopped; an error is kept."""
+class Client:
+    """Does something again and again, in a thread, until it is stopped."""
 
     def __init__(self, server, database: str, work: Callable):
-        super().__init__()
         self.connection = server.connect(database, "keyhub")
         self.work = work
         self.stopped = threading.Event()
-        self.error: Exception | None = None
         self.turns = 0
+        self._thread = ThreadPoolExecutor(1)
 
-    def run(self):
-        try:
+    def start(self) -> None:
+        self._run = self._thread.submit(self._work_until_stopped)
+
+    def join(self) -> None:
+        self._thread.shutdown()
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._run.exception()
+
+    def _work_until_stopped(self) -> None:
+        with self.connection:
             while not self.stopped.is_set():
                 self.work(self.connection, self.turns)
                 self.turns += 1
-        except Exception as error:  # noqa: BLE001 told by the test
-            self.error = error
-        finally:
-            self.connection.close()
 
 
 ROWS = 200_000

@@ -52,11 +52,8 @@ def archive(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(manage, migrated_database, archive):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        result = manage("auditpartitions", *arguments, database=migrated_database)
-        return result.returncode, result.stdout, result.stderr
-
+def run(archive, run):
+    """Where it is said where months are archived."""
     return run
 
 

@@ -53,15 +53,6 @@ def months(manage, migrated_database, owner) -> list[str]:
 
 
 @pytest.fixture
-def run(manage, migrated_database):
-    def run(*arguments: str) -> tuple[int, str, str]:
-        result = manage("auditpartitions", *arguments, database=migrated_database)
-        return result.returncode, result.stdout, result.stderr
-
-    return run
-
-
-@pytest.fixture
 def sealed(run, months) -> list[str]:
     assert run("seal") == (0, "2020-02: sealed, 3 rows\n2020-03: sealed, 3 rows\n", "")
     return months
