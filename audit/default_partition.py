@@ -55,7 +55,11 @@ CREATE_MIRROR = """
             RAISE object_in_use USING MESSAGE = format('%s on %s is refused, because auditpartitions moves its rows. '
                 'Wait for its end.', TG_OP, TG_TABLE_NAME);
         END IF;
-        -- Of a row that is changed, the copy may be there, or be on its way, or not be made yet.
+        -- Of a row that is changed, the copy may be there or not be made yet, but is not on its way: a batch and an
+        -- UPDATE of many rows, each in its own order, would wait for each other.
+        IF TG_OP = 'UPDATE' THEN
+            PERFORM pg_advisory_xact_lock_shared(hashtextextended('audit_move', 0));
+        END IF;
         INSERT INTO {schema}.audit_move ({columns}) VALUES ({new_columns})
         ON CONFLICT (id, created_at) DO UPDATE SET ({columns}) = ROW ({excluded_columns});
         RETURN NULL;
@@ -288,6 +292,7 @@ def _copy_a_batch(connection: BaseDatabaseWrapper, advance: Progress) -> bool:
     """Copy the next rows, in the order of their keys; whether there may be more."""
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         cursor.execute("SET LOCAL statement_timeout = 0")
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [MOVING])  # see the mirror
         columns = ", ".join(column_names(cursor, MOVING))
         # The last row of the batch before is read again, so that it takes no other statement for the first batch.
         cursor.execute(COPY_A_BATCH.format(columns=columns, progress=PROGRESS, moving=MOVING, limit=ROWS_A_BATCH + 1))

@@ -298,6 +298,27 @@ def test_a_name_that_is_erased_meanwhile(owner, full, move, row):
     assert digest(owner)[0] == full[0]
 
 
+def test_names_are_erased_in_another_order_than_rows_are_copied(server, owner, full, connected_to, migrated_database):
+    def copy() -> None:
+        try:
+            default_partition._copy_a_batch(connection, lambda what, rows: None)
+        finally:
+            connection.close()
+
+    erase = "UPDATE audit_logs SET actor_label = NULL WHERE resource_id = %s"
+    with connected_to(migrated_database), ThreadPoolExecutor(1) as thread:
+        default_partition._prepare(connection)
+        with owner.transaction():
+            owner.execute(erase, ["50"])
+            batch = thread.submit(copy)
+            with server.connect(migrated_database) as admin:
+                while not admin.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount:
+                    assert not batch.done()
+            owner.execute(erase, ["1"])
+        batch.result()
+    assert owner.execute("SELECT count(*) FROM audit_move WHERE actor_label IS NULL").fetchone() == (2,)
+
+
 def test_columns_keep_what_they_hold_whatever_their_default_is(owner, move):
     fill(owner, 500)
     before = digest(owner)
