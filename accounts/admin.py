@@ -1,5 +1,7 @@
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts.models import Operator, User, UserIdentity
 from keyhub.admin import DatabaseForms, KeyHubAdmin, KeyHubInline
@@ -36,8 +38,10 @@ class UserIdentityAdmin(KeyHubAdmin):
 
 
 @admin.register(Operator)
-class OperatorAdmin(DatabaseForms, DjangoUserAdmin):
+class OperatorAdmin(DatabaseForms, DjangoUserAdmin, ModelAdmin):
     """For superusers alone: whoever may set another operator's password or rights could take them."""
+
+    form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
 
     fieldsets = (
         (None, {"fields": ("email", "password", "name")}),

@@ -13,8 +13,7 @@ from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import quote
-from django.contrib.admin.views.main import ChangeList
-from django.contrib.admin.widgets import AdminTextareaWidget, AdminTextInputWidget, AutocompleteSelect
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
@@ -26,6 +25,9 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.text import capfirst
 from psycopg.errors import Diagnostic
+from unfold.admin import ModelAdmin, TabularInline
+from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 MOST_ROWS_OF_AN_INLINE = 50
 MOST_DEPENDENTS_COUNTED = 1000
@@ -87,7 +89,9 @@ class DatabaseForms:
 
     def formfield_for_dbfield(self, db_field, request, **kwargs):
         if isinstance(db_field, models.TextField) and not db_field.choices:
-            kwargs["widget"] = AdminTextareaWidget if db_field.name == "description" else AdminTextInputWidget
+            kwargs["widget"] = (
+                UnfoldAdminTextareaWidget if db_field.name == "description" else UnfoldAdminTextInputWidget
+            )
             if db_field.null:
                 kwargs["empty_value"] = None
         if db_field.has_db_default() and not hasattr(db_field.db_default, "resolve_expression"):
@@ -114,7 +118,7 @@ class InlineFormSet(BaseInlineFormSet):
             form.fields[self.fk.name].initial = None
 
 
-class KeyHubInline(DatabaseForms, admin.TabularInline):
+class KeyHubInline(DatabaseForms, TabularInline):
     """Rows beneath their parent, as long as they are few: KeyHubAdmin.get_inlines."""
 
     formset = InlineFormSet
@@ -146,7 +150,7 @@ class BoundedPaginator(Paginator):
         return self.object_list.order_by()[: self.bound + 1].count()
 
 
-class KeyHubAdmin(DatabaseForms, admin.ModelAdmin):
+class KeyHubAdmin(DatabaseForms, ModelAdmin):
     settled_fields = ()  # given when a row is made, and not changed afterwards
     paginator = BoundedPaginator
     show_full_result_count = False  # it would count the table

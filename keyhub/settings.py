@@ -113,6 +113,7 @@ INSTALLED_APPS = [
     "auth_sessions.apps.AuthSessionsConfig",
     "audit.apps.AuditConfig",
     "orgs.apps.OrgsConfig",
+    "unfold",  # before the admin, whose templates it replaces
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
