@@ -27,7 +27,7 @@ from django.db.models import F, Q, Value
 from django.db.models.lookups import GreaterThan
 
 from audit.pages import CursorError
-from keyhub.statements import StatementQuerySet
+from keyhub.statements import RowValue, StatementQuerySet
 from keyhub.transaction_ids import TransactionIdField
 
 if TYPE_CHECKING:
@@ -137,21 +137,14 @@ class Position:
         """The rows of the part that lie behind."""
         if self.part == UNNUMBERED:
             return Q(transaction_id=None) & (Q(id__gt=self.id) if self.id else Q())
-        row = _Row(F("transaction_id"), F("id"))
-        behind = Q(GreaterThan(row, _Row(Value(self.transaction_id, TransactionIdField()), Value(self.id or NIL))))
+        row = RowValue(F("transaction_id"), F("id"))
+        behind = Q(GreaterThan(row, RowValue(Value(self.transaction_id, TransactionIdField()), Value(self.id or NIL))))
         if self.part == FOREIGN:
             # Of the statement itself: for an earlier snapshot, rows that were committed since would be foreign.
             return behind & Q(transaction_id__gte=_SnapshotXmax()) & ~Q(transaction_id=_OwnNumber())
         if self.exported_below > self.transaction_id:
             behind = Q(transaction_id__gte=self.exported_below)
         return behind & Q(transaction_id__lt=server.ended_below)
-
-
-class _Row(models.Func):
-    """Compared as a whole: an index finds its place, also within a transaction of many rows."""
-
-    function = "ROW"
-    output_field = models.BooleanField()  # Django wants one
 
 
 class _SnapshotXmax(models.Func):

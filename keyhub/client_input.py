@@ -2,6 +2,9 @@
 
 import ipaddress
 
+from django.conf import settings
+from django.http import HttpRequest
+
 LONGEST_TEXT_CHARACTERS = 1_000
 ADDRESSES_CHARACTERS = 2_000
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -37,3 +40,14 @@ def first_address(value: object) -> str | None:
         except ValueError:
             continue
     return None
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """The address that a request comes from.
+
+    Behind a proxy (BEHIND_TLS_PROXY) the last one of X-Forwarded-For, which is the proxy's own word; those before it
+    are whatever the client has sent.
+    """
+    if settings.BEHIND_TLS_PROXY:
+        return first_address(request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2])
+    return first_address(request.META.get("REMOTE_ADDR"))

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from django.templatetags.static import static
 
 from keyhub.database_url import database_from_url
 from keyhub.durations import parse_duration
@@ -113,7 +114,8 @@ INSTALLED_APPS = [
     "auth_sessions.apps.AuthSessionsConfig",
     "audit.apps.AuditConfig",
     "orgs.apps.OrgsConfig",
-    "unfold",  # before the admin, whose templates it replaces
+    "unfold",  # before the admin, whose templates it replaces; keyhub comes before both
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -161,6 +163,20 @@ LANGUAGES = [("en", "English"), ("ja", "日本語")]
 LANGUAGE_CODE = _text("LANGUAGE_CODE", default="en")
 if LANGUAGE_CODE not in dict(LANGUAGES):
     raise ImproperlyConfigured(f"LANGUAGE_CODE is {LANGUAGE_CODE!r}, which KeyHub does not speak. Set it to en or ja.")
+
+# Of the site's theme, django-unfold; callables and addresses are looked up when a page is made.
+UNFOLD = {
+    "SITE_TITLE": "KeyHub",
+    "SITE_HEADER": "KeyHub",
+    "SITE_SYMBOL": "key",
+    "SITE_URL": None,
+    "SHOW_LANGUAGES": True,
+    "SHOW_BACK_BUTTON": True,
+    "STYLES": [lambda request: static("keyhub/site.css")],
+    "SCRIPTS": [lambda request: static("keyhub/copy.js")],
+    "DASHBOARD_CALLBACK": "keyhub.admin.start_page.context",
+    "SIDEBAR": {"navigation": "keyhub.admin.navigation.menu"},
+}
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"

@@ -34,3 +34,13 @@ class StatementQuerySet(models.QuerySet):
     def statement(self, sql: str, params: dict[str, object]) -> list[models.Model]:
         """Run a statement that writes and returns rows of the model's table; return them as rows of the model."""
         return list(self.using(self.writer).raw(sql, params))
+
+
+class RowValue(models.Func):
+    """Columns that are compared as a whole, as in (a, b) > (1, 2): an index of them finds the place.
+
+    https://www.postgresql.org/docs/current/functions-comparisons.html#ROW-WISE-COMPARISON
+    """
+
+    function = "ROW"
+    output_field = models.BooleanField()  # Django wants one

@@ -4,12 +4,23 @@ import re
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import Count, OuterRef, Subquery
-from django.db.models.functions import Coalesce
+from django.db.models import OuterRef, Q
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
-from keyhub.admin import KeyHubAdmin, KeyHubInline, link_to_list
+from keyhub.admin import (
+    LATEST_AUDIT_ROWS,
+    KeyHubAdmin,
+    KeyHubInline,
+    Operation,
+    Place,
+    counted_in_a_list,
+    link_to_list,
+    offer,
+    register_section,
+    told,
+)
 from orgs.domains import DomainRefusedError, a_labels
 from orgs.models import Organization, OrganizationDomain
 from tenancy.models import Tenant
@@ -64,7 +75,7 @@ class StorableJSONField(forms.JSONField):
         return super().bound_data(data, initial)
 
     def _cannot_be_stored(self) -> ValidationError:
-        return ValidationError("A number or a character here cannot be stored.")
+        return ValidationError(_("A number or a character here cannot be stored."))
 
 
 class OrganizationForm(forms.ModelForm):
@@ -87,17 +98,58 @@ class OrganizationAdmin(KeyHubAdmin):
     list_display = ("name", "id", "slug", "status", "tenants", "created_at")
     list_filter = ("status",)
     search_fields = ("id", "name", "slug")
-    search_help_text = "A part of the id, the name or the slug."
-    ordering = ("name",)
+    search_help_text = _("The id, or a part of it, of the name or of the slug.")
+    ordering = ("name", "id")
+
+    def exactly(self, term: str) -> Q:
+        return Q(pk=term) | Q(slug=term)
+
+    def place_of(self, row: Organization) -> Place:
+        return Place(row.pk)
 
     def get_queryset(self, request):
-        tenants = Tenant.objects.filter(organization_id=OuterRef("pk")).order_by().values("organization_id")
-        counted = Subquery(tenants.annotate(count=Count("*")).values("count"))
-        return super().get_queryset(request).annotate(tenants_counted=Coalesce(counted, 0))
+        tenants = Tenant.objects.filter(organization_id=OuterRef("pk"))
+        return super().get_queryset(request).annotate(tenants_counted=counted_in_a_list(tenants))
 
-    @admin.display
+    @admin.display(description=_("tenants"))
     def tenants(self, organization: Organization) -> str:
-        return link_to_list(organization.tenants_counted, Tenant, organization_id=organization.pk)
+        return link_to_list(told(organization.tenants_counted), Tenant, organization_id=organization.pk)
+
+
+def is_a_change(organization: Organization, changed: bool) -> dict | None:
+    return {"status": organization.status} if changed else None
+
+
+offer(
+    Organization,
+    Operation(
+        "suspend",
+        _("Suspend"),
+        _("No session can act in their tenants, and their consoles close. They can be resumed."),
+        "orgs.change_organization",
+        lambda organization, options: is_a_change(organization, organization.suspend()),
+        done=_("Suspended: %(done)d of %(selected)d."),
+        icon="pause_circle",
+        applies=lambda organization: organization.status == Organization.Status.ACTIVE,
+        is_for_many=False,
+    ),
+)
+offer(
+    Organization,
+    Operation(
+        "resume",
+        _("Resume"),
+        _("Sessions can act in their tenants again. Sessions that ended stay ended."),
+        "orgs.change_organization",
+        lambda organization, options: is_a_change(organization, organization.resume()),
+        done=_("Resumed: %(done)d of %(selected)d."),
+        icon="play_circle",
+        applies=lambda organization: organization.status == Organization.Status.SUSPENDED,
+        is_for_many=False,
+        is_dangerous=False,
+    ),
+)
+register_section(Organization, LATEST_AUDIT_ROWS)
 
 
 @admin.register(OrganizationDomain)
@@ -111,5 +163,8 @@ class OrganizationDomainAdmin(KeyHubAdmin):
     list_select_related = ("organization",)
     list_filter = ("is_verified",)
     search_fields = ("domain", "organization__name")
-    search_help_text = "A part of the domain or of the organization's name."
-    ordering = ("domain",)
+    search_help_text = _("The domain, or a part of it or of the organization's name.")
+    ordering = ("organization_id", "domain")
+
+    def exactly(self, term: str) -> Q:
+        return Q(domain=term.lower())

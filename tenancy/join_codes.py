@@ -92,6 +92,12 @@ REFUSALS = {
 }
 
 
+def new_code() -> str:
+    """A random code, such as KH-7Q2MX-0F9ZD-C4WTR."""
+    groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
+    return "-".join(["KH", *groups])
+
+
 class TenantJoinCodeQuerySet(StatementQuerySet):
     def with_state(self) -> "TenantJoinCodeQuerySet":
         """Annotate `state`, a value of TenantJoinCode.State, by the database's clock (statement_timestamp())."""
@@ -130,9 +136,8 @@ class TenantJoinCodeQuerySet(StatementQuerySet):
         """
         if max_uses < 0 or (expires_in is not None and expires_in <= timedelta(0)):
             raise ValueError("A code is used at least once and lives for some time: max_uses >= 0, expires_in > 0.")
-        groups = ("".join(secrets.choice(ALPHABET) for _ in range(GROUP_LENGTH)) for _ in range(GROUPS))
         params = {
-            "tenant": tenant.pk, "code": "-".join(["KH", *groups]), "expires_in": expires_in, "max_uses": max_uses,
+            "tenant": tenant.pk, "code": new_code(), "expires_in": expires_in, "max_uses": max_uses,
             "role": self.model.Role(role), "created_by": created_by and created_by.pk,
         }  # fmt: skip
         try:
