@@ -12,6 +12,7 @@ from django.db import models
 from django.db.models import Func, OuterRef, Q, Value
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import Exact
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
@@ -354,6 +355,8 @@ def codes_of(tenant: Tenant) -> Table:
             for each in rows[:MOST_ROWS_SHOWN]
         ],
         more=page_of_list(TenantJoinCode, tenant__id__exact=tenant.pk),
+        add=f"{reverse('admin:tenancy_tenantjoincode_add')}?tenant={tenant.pk}",
+        add_label=_("Issue a join code"),
         note=first_of(rows),
     )  # fmt: skip
 

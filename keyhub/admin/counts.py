@@ -45,7 +45,7 @@ def counted_in_a_list(rows: models.QuerySet) -> models.Subquery:
     """How many of these rows each row of a list has, as a column of the list's one query: told()."""
     return models.Subquery(
         rows.order_by().values("pk")[: MOST_ROWS_COUNTED_IN_A_LIST + 1],
-        template="(SELECT count(*) FROM (%(subquery)s) AS some)",
+        template="(SELECT count(*) FROM (%(subquery)s) AS counted)",
         output_field=models.IntegerField(),
     )
 

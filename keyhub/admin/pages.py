@@ -139,7 +139,7 @@ class PagedChangeList(ChangeList):
             self.page = KeysetPage([], None, None)
         self.result_list = self.page.rows
         self.result_count = len(self.page.rows)
-        self.full_result_count = None
+        self.full_result_count = self.result_count  # else a total would be told, which nobody has counted
         self.show_full_result_count = self.can_show_all = self.multi_page = False
         self.show_admin_actions = True
         self.paginator = self.model_admin.get_paginator(request, self.queryset, self.list_per_page)

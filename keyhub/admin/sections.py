@@ -18,11 +18,15 @@ from keyhub.admin.links import link_to_page, page_of_list
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by row; `more` is the address of the whole list, `note` stands below, `tree` are the depths of the rows."""
+    """Cells by row; `more` is the address of the whole list and `add` that of a form for another row, `note` stands
+    below, and `depths` are those of rows that form a tree.
+    """
 
     headers: Sequence[str]
     rows: Sequence[Sequence[object]]
     more: str | None = None
+    add: str | None = None
+    add_label: str = ""
     note: str = ""
     depths: Sequence[int] = ()
 

@@ -14,7 +14,6 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from keyhub.admin import BoundedPaginator
 from tenancy.models import (
     DEEPEST_GROUP,
     DEFAULT_ORGANIZATION_ID,
