@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Length, Lower, Now
 from django.db.models.lookups import LessThanOrEqual
+from django.utils.translation import gettext_lazy as _
 
 from accounts.identities import UserIdentityQuerySet
 from accounts.users import UserQuerySet
@@ -67,6 +68,10 @@ class User(models.Model):
             ),
         ]
         indexes = [BTreeIndex(models.F("created_at").desc(), name="idx_users_created_at")]
+        permissions = [
+            ("disable_user", "Can disable and enable users"),
+            ("anonymize_user", "Can anonymize users"),
+        ]
 
     def __str__(self) -> str:
         return self.email
@@ -150,10 +155,21 @@ class OperatorManager(BaseUserManager["Operator"]):
 class Operator(AbstractBaseUser, PermissionsMixin):
     """Somebody who may enter the admin, by e-mail and password."""
 
+    class Role(models.TextChoices):
+        VIEWER = "viewer", _("Viewer")
+        SUPPORT = "support", _("Support")
+        ADMIN = "admin", _("Admin")
+
     email = models.EmailField()
     name = models.TextField(blank=True)
     is_active = models.BooleanField(
         default=True, help_text="Switch it off instead of deleting: the operator's log entries stay."
+    )
+    role = models.TextField(
+        choices=Role,
+        null=True,
+        blank=True,
+        help_text=_("What the operator may do, besides what groups and single permissions give."),
     )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
 
@@ -171,6 +187,7 @@ class Operator(AbstractBaseUser, PermissionsMixin):
                 violation_error_message="There is already an operator with this e-mail.",
             ),
             models.CheckConstraint(condition=Q(email=Lower("email")), name="check_operator_email"),
+            models.CheckConstraint(condition=Q(role__in=["viewer", "support", "admin"]), name="check_operator_role"),
         ]
 
     def __str__(self) -> str:

@@ -69,6 +69,7 @@ class AuditLog(models.Model):
             BTreeIndex("resource_type", "resource_id", F("created_at").desc(), name="idx_audit_logs_resource_created"),
             BTreeIndex(fields=["transaction_id", "id"], name="idx_audit_logs_transaction"),
         ]
+        permissions = [("export_auditlog", "Can export the audit log")]
 
     def __str__(self) -> str:
         return f"{self.action} on {self.resource_type}"

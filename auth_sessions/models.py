@@ -72,6 +72,7 @@ class Session(models.Model):
             BTreeIndex(fields=["expires_at"], condition=Q(revoked=False), name="idx_sessions_revoked_expires"),
             BTreeIndex(fields=["active_membership", "user"], name="idx_sessions_active_membership"),
         ]
+        permissions = [("revoke_session", "Can revoke sessions")]
 
     def __str__(self) -> str:
         return str(self.id)
@@ -146,6 +147,7 @@ class ConsoleSession(models.Model):
             BTreeIndex(fields=["expires_at"], name="idx_console_sessions_expires_at"),
             BTreeIndex(fields=["organization_id", "expires_at"], name="idx_console_sessions_active"),
         ]
+        permissions = [("revoke_consolesession", "Can revoke console sessions")]
 
     def __str__(self) -> str:
         return str(self.id)

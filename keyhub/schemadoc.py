@@ -299,7 +299,8 @@ def _meaning(model_field: Field | None) -> str:
 
 def _others(names: list[str]) -> Iterator[str]:
     yield "## Other tables\n"
-    yield "Django's own, the operators' of the admin and the migration runner's; they are no part of the design.\n"
+    whose = "Django's own, its packages', the operators' of the admin and the migration runner's"
+    yield f"{whose}; they are no part of the design.\n"
     for name in names:
         yield f"- {_code(name)}"
     yield ""

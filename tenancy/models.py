@@ -210,7 +210,9 @@ class TenantJoinCode(models.Model):
                 name="idx_tenant_join_codes_active",
             ),
             BTreeIndex(fields=["created_by"], name="idx_tenant_join_codes_created_by"),
+            BTreeIndex(F("created_at").desc(), F("id").desc(), name="idx_tenant_join_codes_created_at"),
         ]
+        permissions = [("revoke_tenantjoincode", "Can revoke tenant join codes")]
 
     def __str__(self) -> str:
         return self.code

@@ -208,6 +208,7 @@ INDEXES = {
         "idx_tenant_join_codes_expires_at": "(expires_at)",
         "idx_tenant_join_codes_active": "(tenant_id, expires_at) WHERE (revoked_at IS NULL)",
         "idx_tenant_join_codes_created_by": "(created_by)",
+        "idx_tenant_join_codes_created_at": "(created_at DESC, id DESC)",
     },
     "tenant_join_code_redemptions": {
         "idx_redemptions_join_code_id": "(join_code_id)",
@@ -411,12 +412,13 @@ def test_columns_types_and_defaults(table):
     assert found == COLUMNS[table]
 
 
-def test_no_other_table_than_these_and_djangos_and_the_runners():
+def test_no_other_table_than_these_and_those_of_django_its_packages_and_the_runner():
     found = {table for (table,) in rows(
         "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
         "AND relnamespace = 'public'::regnamespace"
     )}  # fmt: skip
-    djangos = {table for table in found if table.startswith(("django_", "auth_", "operators", "keyhub_migrations"))}
+    others = ("django_", "auth_", "operators", "otp_", "axes_", "keyhub_migrations")
+    djangos = {table for table in found if table.startswith(others)}
     assert found - djangos - {"audit_seals", "audit_archives"} == set(TABLES)  # tests/audit
 
 
