@@ -357,6 +357,7 @@ def codes_of(tenant: Tenant) -> Table:
         more=page_of_list(TenantJoinCode, tenant__id__exact=tenant.pk),
         add=f"{reverse('admin:tenancy_tenantjoincode_add')}?tenant={tenant.pk}",
         add_label=_("Issue a join code"),
+        add_permission="tenancy.add_tenantjoincode",
         note=first_of(rows),
     )  # fmt: skip
 

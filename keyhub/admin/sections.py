@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.apps import apps
 from django.db import models
@@ -27,6 +27,7 @@ class Table:
     more: str | None = None
     add: str | None = None
     add_label: str = ""
+    add_permission: str = ""
     note: str = ""
     depths: Sequence[int] = ()
 
@@ -55,7 +56,11 @@ def register_section(model: type[models.Model], section: Section) -> None:
 def sections_of(request: HttpRequest, row: models.Model) -> list[tuple[str, Table]]:
     permitted = [each for each in _registered[type(row)] if request.user.has_perm(each.permission)]
     tables = [(section.title, section.table(row)) for section in permitted]
-    return [(title, table) for title, table in tables if table is not None]
+    return [
+        (title, table if request.user.has_perm(table.add_permission) else replace(table, add=None))
+        for title, table in tables
+        if table is not None
+    ]
 
 
 def _audit_rows(row: models.Model) -> Table:
