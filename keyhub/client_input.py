@@ -2,6 +2,9 @@
 
 import ipaddress
 
+from django.conf import settings
+from django.http import HttpRequest
+
 LONGEST_TEXT_CHARACTERS = 1_000
 ADDRESSES_CHARACTERS = 2_000
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -37,3 +40,14 @@ def first_address(value: object) -> str | None:
         except ValueError:
             continue
     return None
+
+
+def client_address(request: HttpRequest) -> str | None:
+    """Where a request came from: the peer, or what the TLS proxy has seen; None where that has no address.
+
+    Of X-Forwarded-For only the last address is the proxy's own word (BEHIND_TLS_PROXY), the ones before are the
+    client's: RFC 7239, section 8.1.
+    """
+    peer = request.META.get("REMOTE_ADDR")
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_TLS_PROXY else ""
+    return first_address(forwarded.rpartition(",")[2]) or first_address(peer)
