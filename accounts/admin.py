@@ -1,5 +1,7 @@
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group as PermissionGroup
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
@@ -123,10 +125,28 @@ class UserIdentityAdmin(KeyHubAdmin):
         return Q(user__in=User.objects.filter(is_email(term))) | Q(provider_sub=term)
 
 
-@admin.register(Operator)
-class OperatorAdmin(DatabaseForms, DjangoUserAdmin, JournaledAdmin):
-    """For superusers alone: whoever may set another operator's password or rights could take them."""
+class SuperusersOnly(JournaledAdmin):
+    """Whoever may set another operator's password or rights could take them."""
 
+    def has_view_permission(self, request, obj=None):
+        return request.user.is_superuser
+
+    has_change_permission = has_delete_permission = has_view_permission
+
+    def has_add_permission(self, request):
+        return request.user.is_superuser
+
+
+admin.site.unregister(PermissionGroup)
+
+
+@admin.register(PermissionGroup)
+class PermissionGroupAdmin(DjangoGroupAdmin, SuperusersOnly):
+    """Permissions beyond those of the roles. They are no groups of a tenant's people."""
+
+
+@admin.register(Operator)
+class OperatorAdmin(DatabaseForms, DjangoUserAdmin, SuperusersOnly):
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     fieldsets = (
         (None, {"fields": ("email", "password", "name")}),
@@ -140,15 +160,6 @@ class OperatorAdmin(DatabaseForms, DjangoUserAdmin, JournaledAdmin):
     actions = ("reset_second_factor",)
     search_fields = ("email", "name")
     ordering = ("email",)
-
-    def has_view_permission(self, request, obj=None):
-        return request.user.is_superuser
-
-    def has_add_permission(self, request):
-        return request.user.is_superuser
-
-    def has_change_permission(self, request, obj=None):
-        return request.user.is_superuser
 
     def has_delete_permission(self, request, obj=None):
         return False  # the operator's log entries would go, too
