@@ -1,6 +1,7 @@
 """What operators do to rows after a question, and what the audit log then tells."""
 
 import pytest
+from django.contrib.auth.models import Group as PermissionGroup
 from django.urls import reverse
 
 from accounts.models import Operator, User
@@ -345,6 +346,12 @@ def test_an_operator_who_is_added_or_gets_a_password_is_told(admin):
     log = str(list(told_rows().values()))
     assert secret not in log
     assert other not in log
+
+
+def test_a_group_of_permissions_is_none_of_a_tenants_people(admin):
+    admin.post(reverse("admin:auth_group_add"), {"name": "Night shift"})
+    group = PermissionGroup.objects.get()
+    assert evidence() == [told(group, "permission_group.add", organization="-")]
 
 
 def test_a_change_that_is_refused_leaves_no_evidence(admin):
