@@ -24,6 +24,7 @@ PRODUCTION = {
     "DEMO_DATA": "",
     "LANGUAGE_CODE": "",
     "BEHIND_TLS_PROXY": "",
+    "SECOND_FACTOR": "",
 }
 FORMS = "postgres://user:password@host:5432/database or, in development, embedded:///absolute/folder"
 
@@ -95,6 +96,10 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
         (
             {"BEHIND_TLS_PROXY": "nginx", "DEBUG": "on"},
             "BEHIND_TLS_PROXY is 'nginx', which is neither on nor off. Set it to on or off.",
+        ),
+        (
+            {"SECOND_FACTOR": "sometimes"},
+            "SECOND_FACTOR is 'sometimes', which is neither on nor off. Set it to on or off.",
         ),
         (
             {"IDENTITY_SESSION_LIFETIME": "for ever"},
@@ -234,6 +239,14 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
         ({}, ["IDENTITY_SESSION_LIFETIME", "IDENTITY_SESSION_IDLE_TIMEOUT"], ["12:00:00", "0:30:00"]),
         ({"IDENTITY_SESSION_IDLE_TIMEOUT": "1h"}, ["IDENTITY_SESSION_IDLE_TIMEOUT"], ["1:00:00"]),
         ({}, ["SECURE_PROXY_SSL_HEADER"], [None]),
+        ({}, ["SECOND_FACTOR"], [True]),
+        ({"DEBUG": "on"}, ["SECOND_FACTOR"], [False]),
+        ({"DEBUG": "on", "SECOND_FACTOR": "on"}, ["SECOND_FACTOR"], [True]),
+        ({"SECOND_FACTOR": "off"}, ["SECOND_FACTOR"], [False]),
+        ({}, ["SESSION_COOKIE_NAME", "CSRF_COOKIE_NAME"], ["__Host-session", "__Host-csrf"]),
+        ({}, ["SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE"], [True, True, "Lax"]),
+        ({}, ["SESSION_COOKIE_PATH", "SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_SECURE"], ["/", None, True]),
+        ({}, ["SESSION_COOKIE_AGE", "OPERATOR_SESSION_LIFETIME"], [1800, "12:00:00"]),
         ({"BEHIND_TLS_PROXY": "on"}, ["SECURE_PROXY_SSL_HEADER"], [["HTTP_X_FORWARDED_PROTO", "https"]]),
     ],
 )
