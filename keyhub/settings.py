@@ -189,8 +189,11 @@ if not DEBUG:
         "formatters": {"line": {"()": "keyhub.log_lines.OneLine"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
         "root": {"handlers": ["stderr"], "level": "WARNING"},
-        # A page that is not there is in the access log.
-        "loggers": {"django.request": {"level": "ERROR"}},
+        # What scanners ask for all day, pages that are not there and hosts that are not ours, is in the access log.
+        "loggers": {
+            "django.request": {"level": "ERROR"},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
+        },
     }
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60

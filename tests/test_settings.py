@@ -100,6 +100,10 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             {"IDENTITY_SESSION_LIFETIME": "for ever"},
             "IDENTITY_SESSION_LIFETIME: 'for ever' is no duration: write 30m, 24h or 7d.",
         ),
+        (
+            {"METRICS_TOKEN": "hunter2"},
+            "METRICS_TOKEN has less than 32 characters. Set it to as many random ones, or to none.",
+        ),
         ({"LANGUAGE_CODE": "fr"}, "LANGUAGE_CODE is 'fr', which KeyHub does not speak. Set it to en or ja."),
         (
             {"DATABASE_URL": "mysql://keyhub:hunter2@db/keyhub"},
@@ -171,6 +175,7 @@ OPTIONAL = {
     "BACKUP_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
+    "METRICS_TOKEN",
     "POSTGRES_BIN",
 }
 
@@ -234,6 +239,7 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
         ({}, ["IDENTITY_SESSION_LIFETIME", "IDENTITY_SESSION_IDLE_TIMEOUT"], ["12:00:00", "0:30:00"]),
         ({"IDENTITY_SESSION_IDLE_TIMEOUT": "1h"}, ["IDENTITY_SESSION_IDLE_TIMEOUT"], ["1:00:00"]),
         ({}, ["SECURE_PROXY_SSL_HEADER"], [None]),
+        ({}, ["METRICS_TOKEN", "WHITENOISE_ALLOW_ALL_ORIGINS"], ["", False]),
         ({"BEHIND_TLS_PROXY": "on"}, ["SECURE_PROXY_SSL_HEADER"], [["HTTP_X_FORWARDED_PROTO", "https"]]),
     ],
 )
