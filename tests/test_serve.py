@@ -22,12 +22,13 @@ import psutil
 import psycopg
 import pytest
 
+from keyhub import serve
 from tests.conftest import database_url
 from tests.test_container import copy_as_the_image_has_it
 from tests.test_embedded import temporary_folder, wait_for
 from tests.test_make_up import copy_checkout
 
-pytestmark = [pytest.mark.once, pytest.mark.long]
+pytestmark = pytest.mark.once
 
 YEARS = "max-age=315360000, public, immutable"
 SECRET_KEY = "a secret key of this test, which nobody else will ever have"
@@ -125,9 +126,12 @@ def make_serve(port: int) -> list[str]:
     return ["make", "serve", *installed, f"PORT={port}"]
 
 
+@pytest.mark.long
 def test_make_serve(checkout, server, migrated_database):
     port = free_port()
     environment = environment_of(server, migrated_database)
+    # As on a laptop: DEBUG is on in .env, and DATABASE_URL stands there.
+    (checkout / ".env").write_text(f"DEBUG=on\nDATABASE_URL={environment.pop('DATABASE_URL')}\n")
     made = checkout / ".serve"
     with started(make_serve(port), checkout, environment, port, certificate=made / "certificate.pem") as site:
         assert site.lines()[0] == f"The site, as in production: https://127.0.0.1:{port}/admin/"
@@ -191,6 +195,25 @@ def check_refusals(site: Site, checkout: Path, environment: dict[str, str]) -> N
         Site(site.port, site.process, site.log).ask("/healthz")
 
 
+# What is made once
+
+
+def test_the_secret_key_is_made_once(tmp_path):
+    assert serve.secret_key_in(tmp_path) == serve.secret_key_in(tmp_path)
+    assert len(serve.secret_key_in(tmp_path)) > 50
+
+
+def test_the_certificate_is_made_once_a_year(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(serve, "CERTIFICATE_DAYS", 1)
+        serve.certificate_in(tmp_path)
+    over = (tmp_path / "certificate.pem").read_bytes()
+    certificate, _ = serve.certificate_in(tmp_path)
+    made = certificate.read_bytes()
+    assert made != over
+    assert serve.certificate_in(tmp_path)[0].read_bytes() == made
+
+
 # gunicorn as production starts it, behind a proxy that ends TLS
 
 
@@ -243,6 +266,7 @@ def signing_in(site: Site, client: psycopg.Connection) -> Iterator[Future[Respon
             client.execute("ROLLBACK")
 
 
+@pytest.mark.long
 def test_production_behind_a_proxy(image, server, migrated_database):
     with (
         server.connect(migrated_database) as client,
