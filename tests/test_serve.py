@@ -3,6 +3,7 @@
 import http.client
 import os
 import re
+import secrets
 import signal
 import socket
 import ssl
@@ -244,7 +245,8 @@ PROXIED = {"Host": "keyhub.example.com", "X_Forwarded_Proto": "https"}
 
 def sign_in(site: Site) -> Response:
     token = site.ask("/admin/login/", **PROXIED).cookies["csrftoken"].value
-    form = {"csrfmiddlewaretoken": token, "username": "nobody@example.com", "password": "hunter2"}
+    # Nobody twice: a name that fails too often is locked out.
+    form = {"csrfmiddlewaretoken": token, "username": f"{secrets.token_hex(8)}@example.com", "password": "hunter2"}
     return site.ask(
         "/admin/login/", "POST", urlencode(form), **PROXIED, Cookie=f"csrftoken={token}",
         Referer="https://keyhub.example.com/admin/login/", Content_Type="application/x-www-form-urlencoded",
