@@ -105,6 +105,10 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             {"IDENTITY_SESSION_LIFETIME": "for ever"},
             "IDENTITY_SESSION_LIFETIME: 'for ever' is no duration: write 30m, 24h or 7d.",
         ),
+        (
+            {"METRICS_TOKEN": "hunter2"},
+            "METRICS_TOKEN has less than 32 characters. Set it to as many random ones, or to none.",
+        ),
         ({"LANGUAGE_CODE": "fr"}, "LANGUAGE_CODE is 'fr', which KeyHub does not speak. Set it to en or ja."),
         (
             {"DATABASE_URL": "mysql://keyhub:hunter2@db/keyhub"},
@@ -176,6 +180,7 @@ OPTIONAL = {
     "BACKUP_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
+    "METRICS_TOKEN",
     "POSTGRES_BIN",
 }
 
@@ -247,6 +252,7 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
         ({}, ["SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE"], [True, True, "Lax"]),
         ({}, ["SESSION_COOKIE_PATH", "SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_SECURE"], ["/", None, True]),
         ({}, ["SESSION_COOKIE_AGE", "OPERATOR_SESSION_LIFETIME"], [1800, "12:00:00"]),
+        ({}, ["METRICS_TOKEN", "WHITENOISE_ALLOW_ALL_ORIGINS"], ["", False]),
         ({"BEHIND_TLS_PROXY": "on"}, ["SECURE_PROXY_SSL_HEADER"], [["HTTP_X_FORWARDED_PROTO", "https"]]),
     ],
 )
