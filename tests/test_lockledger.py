@@ -106,6 +106,7 @@ def test_the_committed_ledger_is_current(manage, empty_database, databases):
     assert not any(name.startswith(empty_database + "_") for name in databases())
 
 
+@pytest.mark.once
 def test_what_demo_data_adds_is_in_it_without_demo_data_too(manage, empty_database):
     result = manage("lockledger", "--check", database=empty_database, DEMO_DATA="off")
     assert (result.returncode, result.stderr) == (0, "")
