@@ -175,6 +175,7 @@ UNFOLD = {
     "SITE_TITLE": "KeyHub",
     "SITE_HEADER": "KeyHub",
     "SITE_SYMBOL": "key",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("keyhub/icon.svg")}],
     "SITE_URL": None,
     "SHOW_LANGUAGES": True,
     "SHOW_BACK_BUTTON": True,
