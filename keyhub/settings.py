@@ -180,7 +180,7 @@ UNFOLD = {
     "SHOW_LANGUAGES": True,
     "SHOW_BACK_BUTTON": True,
     "STYLES": [lambda request: static("keyhub/site.css")],
-    "SCRIPTS": [lambda request: static("keyhub/copy.js")],
+    "SCRIPTS": [lambda request: static("keyhub/copy.js"), lambda request: static("keyhub/keyboard.js")],
     "DASHBOARD_CALLBACK": "keyhub.admin.start_page.context",
     "SIDEBAR": {"navigation": "keyhub.admin.navigation.menu"},
 }

@@ -12,6 +12,8 @@ import pytest
 from django.conf import settings
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.cache import cache
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
 from django.test import Client
 from django.test.testcases import LiveServerThread
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
@@ -46,10 +48,19 @@ def running_chromium(program: str) -> Iterator[Browser]:
         browser.close()
 
 
+class Site(StaticFilesHandler):
+    """Django's for development; browsers keep the files, as they do where the site runs in earnest."""
+
+    def serve(self, request: HttpRequest) -> HttpResponseBase:
+        response = super().serve(request)
+        response["Cache-Control"] = "max-age=3600"
+        return response
+
+
 @contextmanager
 def served_site() -> Iterator[str]:
     """The address at which the site answers, from threads of this process."""
-    server = LiveServerThread("localhost", StaticFilesHandler)
+    server = LiveServerThread("localhost", Site)
     server.daemon = True
     server.start()
     server.is_ready.wait()
