@@ -207,11 +207,12 @@ UNFOLD = {
     "SITE_TITLE": "KeyHub",
     "SITE_HEADER": "KeyHub",
     "SITE_SYMBOL": "key",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("keyhub/icon.svg")}],
     "SITE_URL": None,
     "SHOW_LANGUAGES": True,
     "SHOW_BACK_BUTTON": True,
     "STYLES": [lambda request: static("keyhub/site.css")],
-    "SCRIPTS": [lambda request: static("keyhub/copy.js")],
+    "SCRIPTS": [lambda request: static("keyhub/copy.js"), lambda request: static("keyhub/keyboard.js")],
     "DASHBOARD_CALLBACK": "keyhub.admin.start_page.context",
     "SIDEBAR": {"navigation": "keyhub.admin.navigation.menu"},
     "ACCOUNT": {
