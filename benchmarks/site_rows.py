@@ -18,7 +18,7 @@ ORGANIZATIONS = 200
 RARE_ORGANIZATION = "ORG-RARE"  # a few audit rows a year ago
 RARE_ACTION = "tenant.delete"  # one in a million
 
-OTHER_TENANT = "2 + n * 7919 %% (%(tenants)s - 1)"
+OTHER_TENANT = "2 + n * 7919::bigint %% (%(tenants)s - 1)"
 ORGANIZATION_OF = "'ORG-' || lpad((CASE WHEN {tenant} %% 2 = 1 THEN 1 ELSE 1 + {tenant} %% 200 END)::text, 3, '0')"
 AGE = "(%(rows)s - n) * interval '3 years' / %(rows)s"
 USER_AGENT = """
@@ -80,7 +80,8 @@ STATEMENTS = {
             CASE WHEN n %% 20 = 1 THEN statement_timestamp() + interval '2 hours' ELSE created + interval '1 hour' END,
             '203.0.113.7', {USER_AGENT}
         FROM generate_series(1, %(rows)s) AS n,
-            LATERAL (SELECT statement_timestamp() - (%(rows)s - n + 1) * interval '30 days' / %(rows)s) AS life (created)
+            LATERAL (SELECT statement_timestamp() - (%(rows)s - n + 1) * interval '30 days' / %(rows)s)
+                AS life (created)
     """,
 }
 AUDIT_ROWS = f"""
