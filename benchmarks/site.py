@@ -45,6 +45,7 @@ PEER_REQUESTS = 5
 PAGE_ROWS = 50
 DOWNLOADED = (10_000, 100_000)
 LONGEST_MS = 300
+SOME = 1_711  # the number of whom is looked at: of a tenant, a user, a code
 
 
 @dataclass(frozen=True)
@@ -189,10 +190,10 @@ def pages(rows: int) -> Iterator[Page]:
     from audit.models import AuditLog
 
     tenants = rows // ROWS_PER_TENANT
-    big_tenant, tenant, user = id_of("tenant", 1), id_of("tenant", 4_711), id_of("user", 4_711)
-    email, part_of_email = "person4711@example-55.com", "person4711"
-    first_code = re.sub(r"(.{5})(.{5})", r"\1-\2-", digest("letters4711")[:15].upper())
-    part_of_name = digest("name4711")[:8]
+    big_tenant, tenant, user = id_of("tenant", 1), id_of("tenant", SOME), id_of("user", SOME)
+    email, part_of_email = f"person{SOME}@example-{SOME % 97}.com", f"person{SOME}"
+    code = re.sub(r"(.{5})(.{5})", r"\1-\2-", digest(f"letters{SOME}")[:15].upper())
+    part_of_name = digest(f"name{SOME}")
     at_scale = (
         ("join codes", "tenancy/tenantjoincode", rows),
         ("tenants", "tenancy/tenant", tenants),
@@ -219,8 +220,8 @@ def pages(rows: int) -> Iterator[Page]:
     yield both("join codes: revoked ones for viewers", codes, state="revoked", role__exact="viewer")
     yield both("join codes: of the large tenant", codes, tenant__id__exact=big_tenant)
     yield both("join codes: active ones of a tenant", codes, tenant__id__exact=tenant, state="active")
-    yield Page("join codes: search, a code", codes, {"q": f"kh {first_code}"}, {"q": f"KH-{first_code}"})
-    yield both("join codes: search, a part of one code", codes, q=first_code[2:9])
+    yield Page("join codes: search, a code", codes, {"q": f"kh {code}"}, {"q": f"KH-{code}"})
+    yield both("join codes: search, a part of one code", codes, q=code[2:9])
     yield both("join codes: search, a part of many tenants' names", codes, q="Laboratory")
     yield both("join codes: search, a part of nothing", codes, q="nothing of the kind")
 
@@ -228,8 +229,8 @@ def pages(rows: int) -> Iterator[Page]:
     yield both("tenants: of an organization", tenant_list, organization_id="ORG-003")
     yield both("tenants: laboratories", tenant_list, tenant_type__exact="laboratory")
     yield both("tenants: default ones, of which there is none", tenant_list, is_default__exact=1)
-    yield both("tenants: search, a slug", tenant_list, q="team-4711")
-    yield both("tenants: search, a part of one name", tenant_list, q=digest("name4711")[:6])
+    yield both("tenants: search, a slug", tenant_list, q=f"team-{SOME}")
+    yield both("tenants: search, a part of one name", tenant_list, q=part_of_name[:6])
     yield Page("tenants: search, an id", tenant_list, {"q": tenant}, None)
 
     memberships = "tenancy/tenantmembership"
@@ -246,7 +247,7 @@ def pages(rows: int) -> Iterator[Page]:
     yield both("users: disabled", users, disabled_at__isempty=0)
     yield both("users: anonymized, of whom there is none", users, anonymized_at__isempty=0)
     yield both("users: search, an e-mail", users, q=email)
-    yield both("users: search, a part of one name", users, q=part_of_name)
+    yield both("users: search, a part of one name", users, q=part_of_name[:8])
     yield both("users: search, a part of many names", users, q="Person")
     yield both("users: search, a part of nothing", users, q="nothing of the kind")
 
@@ -276,7 +277,7 @@ def pages(rows: int) -> Iterator[Page]:
     yield both("audit log: of the large tenant", log, tenant_id=big_tenant)
     yield both("audit log: of a tenant", log, tenant_id=tenant)
     yield both("audit log: of a user", log, user_id=user)
-    yield both("audit log: of a resource", log, resource_type="document", resource_id="4711")
+    yield both("audit log: of a resource", log, resource_type="document", resource_id=SOME)
     yield Page("audit log: of a day, a month ago", log, *days(month_ago, month_ago))
     yield Page("audit log: of a year", log, *days(today - timedelta(days=365), today))
     yield both("audit log: denied", log, outcome__exact="denied")
@@ -289,13 +290,13 @@ def pages(rows: int) -> Iterator[Page]:
     yield both("audit log: search, an action", log, q="document.read")
     yield both("audit log: search, what nobody does", log, q="document.eat")
     yield Page("audit log: search, a tenant's id", log, {"q": tenant}, None)
-    yield Page("audit log: search, a resource", log, {"q": "document 4711"}, None)
+    yield Page("audit log: search, a resource", log, {"q": f"document {SOME}"}, None)
 
     yield Page("page of a tenant", f"tenancy/tenant/{tenant}/change")
     yield Page("page of the large tenant", f"tenancy/tenant/{big_tenant}/change")
-    yield Page("page of a join code", f"tenancy/tenantjoincode/{id_of('code', 4_711)}/change")
+    yield Page("page of a join code", f"tenancy/tenantjoincode/{id_of('code', SOME)}/change")
     yield Page("page of a user", f"accounts/user/{user}/change")
-    yield Page("page of a session", f"auth_sessions/session/{id_of('session', 4_711)}/change")
+    yield Page("page of a session", f"auth_sessions/session/{id_of('session', SOME)}/change")
     yield Page("page of an audit row", f"audit/auditlog/{middle_row(log, 1_000).pk}/change")
     yield Page("start page, nothing kept", "", plain=None, prepare=cache.clear)
     yield Page("start page", "", plain=None)
