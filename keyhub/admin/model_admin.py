@@ -125,7 +125,7 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
                 self._contains(column, unescape_string_literal(word) if is_quoted(word) else word)
                 for column in self.search_fields
             )
-            queryset = queryset.filter(reduce(or_, contains))
+            queryset = queryset.filter(reduce(or_, contains, Q()))
         return queryset, False
 
     def _contains(self, column: str, word: str) -> Q:
