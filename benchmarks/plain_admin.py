@@ -87,6 +87,14 @@ class UserAdmin(PlainAdmin):
     ordering = ("-created_at", "-id")
 
 
+class IdentityAdmin(PlainAdmin):
+    list_display = ("provider", "provider_sub", "user", "created_at")
+    list_select_related = ("user",)
+    autocomplete_fields = ("user",)
+    search_fields = ("user__email",)
+    ordering = ("provider", "provider_sub")
+
+
 class SessionState(admin.SimpleListFilter):
     title = parameter_name = "state"
 
@@ -128,6 +136,7 @@ for model, model_admin in (
     (TenantMembership, MembershipAdmin),
     (TenantJoinCode, CodeAdmin),
     (User, UserAdmin),
+    (UserIdentity, IdentityAdmin),
     (Session, SessionAdmin),
     (AuditLog, AuditLogAdmin),
 ):

@@ -3,11 +3,11 @@
     .venv/bin/python -m benchmarks.site [thousands of rows] [millions of audit rows] [requests]
 
 On an embedded server of its own, which is populated first (benchmarks/site_rows.py): so many join codes, users,
-memberships and sessions (100,000 unless told), a fifth as many tenants, and so many audit rows of twelve months (1).
-Then each page is asked for by a superuser, in process, templates included, DEBUG off: once to warm up, and `requests`
-(20) times. The peer (benchmarks/plain_admin.py) runs in a process of its own whose INSTALLED_APPS lack django-unfold;
-what took more than five seconds is not asked again. A page is given up after a minute of Python, five minutes of one
-query, or, of the peer, at 2 GB of memory.
+identities, memberships and sessions (100,000 unless told), a fifth as many tenants, and so many millions of audit rows
+of twelve months (1). Then each page is asked for by a superuser, in process, templates included, DEBUG off: once to
+warm up, and `requests` (20) times. The peer (benchmarks/plain_admin.py) runs in a process of its own whose
+INSTALLED_APPS lack django-unfold; what took more than five seconds is not asked again. A page is given up after a
+minute of Python, five minutes of one query, or, of the peer, at 2 GB of memory.
 
 Told are the time for which the page kept a core busy, in Python and in its backend of PostgreSQL, without parallel
 workers, which on a machine with nothing else to do is the time that it takes (median); the time by the clock (median
@@ -202,6 +202,7 @@ def pages(rows: int) -> Iterator[Page]:
         ("tenants", "tenancy/tenant", tenants),
         ("memberships", "tenancy/tenantmembership", rows),
         ("users", "accounts/user", rows),
+        ("identities", "accounts/useridentity", rows),
         ("sessions", "auth_sessions/session", rows),
         ("audit log", "audit/auditlog", AuditLog.objects.count()),
     )
@@ -253,6 +254,11 @@ def pages(rows: int) -> Iterator[Page]:
     yield both("users: search, a part of one name", users, q=part_of_name[:8])
     yield both("users: search, a part of many names", users, q="Person")
     yield both("users: search, a part of nothing", users, q="nothing of the kind")
+
+    identities = "accounts/useridentity"
+    yield Page("identities: search, a provider's id", identities, {"q": digest(f"sub{SOME}")}, None)
+    yield both("identities: search, an e-mail", identities, q=email)
+    yield both("identities: search, a part of few e-mails", identities, q=part_of_email)
 
     sessions = "auth_sessions/session"
     yield both("sessions: alive", sessions, state="alive")
@@ -342,6 +348,7 @@ def middle_row(model: str, number: int):
     ordering = {
         "tenancy/tenant": ("organization_id", "slug"),
         "tenancy/tenantmembership": ("tenant_id", "user_id"),
+        "accounts/useridentity": ("provider", "provider_sub"),
         "auth_sessions/session": ("-expires_at", "-id"),
     }.get(model, ("-created_at", "-id"))
     return rows.order_by(*ordering)[number]

@@ -46,6 +46,13 @@ STATEMENTS = {
             statement_timestamp() - {AGE}, CASE WHEN n %% 200 = 0 THEN statement_timestamp() END
         FROM generate_series(1, %(rows)s) AS n
     """,
+    "user_identities": """
+        INSERT INTO user_identities (id, user_id, provider, provider_sub)
+        SELECT md5('identity' || n)::uuid, md5('user' || n)::uuid,
+            (ARRAY['https://accounts.google.com', 'https://login.microsoftonline.com/common/v2.0'])[1 + n %% 2],
+            md5('sub' || n)
+        FROM generate_series(1, %(rows)s) AS n
+    """,
     "tenant_memberships": f"""
         INSERT INTO tenant_memberships (id, tenant_id, user_id, role, created_at, left_at)
         SELECT md5('membership' || n)::uuid,
