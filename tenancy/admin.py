@@ -215,15 +215,11 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request, queryset):
         if self.value() == "expiring":
             return expiring(queryset)
-        return queryset.filter(state=self.value()) if self.value() else queryset
+        return queryset.in_state(self.value()) if self.value() else queryset
 
 
 def expiring(codes: models.QuerySet) -> models.QuerySet:
     return codes.redeemable().filter(expires_at__lte=Now() + EXPIRES_SOON)
-
-
-def exhausted(codes: models.QuerySet) -> models.QuerySet:
-    return codes.with_state().filter(state=TenantJoinCode.State.EXHAUSTED)
 
 
 class JoinCodeForm(forms.ModelForm):
@@ -498,6 +494,6 @@ register(
            lambda: count_of(expiring(TenantJoinCode.objects.all())),
            lambda: page_of_list(TenantJoinCode, state="expiring"), hint=_("active, within 7 days")),
     Number("exhausted", _("Codes used up"), "tenancy.view_tenantjoincode",
-           lambda: count_of(exhausted(TenantJoinCode.objects.all())),
+           lambda: count_of(TenantJoinCode.objects.in_state(TenantJoinCode.State.EXHAUSTED)),
            lambda: page_of_list(TenantJoinCode, state="exhausted")),
 )  # fmt: skip

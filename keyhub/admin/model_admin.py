@@ -1,6 +1,7 @@
 """The model admins of all apps."""
 
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 from django.apps import apps
 from django.contrib import admin, messages
@@ -15,7 +16,7 @@ from django.http import Http404, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
-from django.utils.text import capfirst
+from django.utils.text import capfirst, smart_split, unescape_string_literal
 from django.utils.translation import gettext as _
 from psycopg.errors import Diagnostic
 from unfold.admin import ModelAdmin
@@ -120,7 +121,23 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
         named = queryset.none() if exact is None else queryset.filter(exact)
         if not self.searches_parts or named.exists():
             return named, False
-        return super().get_search_results(request, queryset, search_term)
+        for word in smart_split(term):
+            contains = (
+                self._contains(column, unescape_string_literal(word) if is_quoted(word) else word)
+                for column in self.search_fields
+            )
+            queryset = queryset.filter(reduce(or_, contains, Q()))
+        return queryset, False
+
+    def _contains(self, column: str, word: str) -> Q:
+        """Of a column of another table that the row refers to, too: Django's join would join all rows with all of it
+        before it looks for the word.
+        """
+        relation, _separator, name = column.rpartition("__")
+        contains = Q(**{f"{name}__icontains": word})
+        if not relation:
+            return contains
+        return Q(**{f"{relation}__in": self.opts.get_field(relation).related_model.objects.filter(contains)})
 
     def changelist_view(self, request, extra_context=None):
         if request.method == "POST":
@@ -317,6 +334,10 @@ class ReadOnlyAdmin(KeyHubAdmin):
         return lookup in named | ranges or (
             column in self.list_filter and condition in ("", "exact", "gte", "lt", "isnull")
         )
+
+
+def is_quoted(word: str) -> bool:
+    return len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
 
 
 def violation_of(diagnostics: Diagnostic) -> str:

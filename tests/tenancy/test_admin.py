@@ -600,3 +600,26 @@ def test_rows_that_nobody_has_seen_are_not_selected(admin):
         "Nothing was changed: only rows that are seen can be selected. Select them page by page."
     ]
     assert names(admin.get(page)) == ["Lab"]
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        ("alpha", ["KH-A", "KH-B"]),
+        ("KH-B", ["KH-B"]),
+        ("h-", ["KH-A", "KH-B", "KH-C"]),
+        ("h-a laboratory", ["KH-A"]),
+        ("alpha beta", []),
+        ('"alpha laboratory"', ["KH-A", "KH-B"]),
+        ('"laboratory alpha"', []),
+        ("100%", ["KH-C"]),
+        ('"', []),
+        ("'", []),
+    ],
+)
+def test_a_part_of_a_code_or_of_its_tenants_name_is_found(admin, term, expected):
+    alpha, beta = TenantFactory(name="Alpha Laboratory"), TenantFactory(name="Beta 100% Laboratory")
+    for code, tenant in (("KH-A", alpha), ("KH-B", alpha), ("KH-C", beta)):
+        TenantJoinCodeFactory(tenant=tenant, code=code)
+    response = admin.get(url("tenantjoincode_changelist"), {"q": term})
+    assert sorted(code.code for code in response.context["cl"].result_list if code.tenant in (alpha, beta)) == expected
