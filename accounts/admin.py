@@ -5,6 +5,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts.models import Operator, User, UserIdentity
@@ -17,7 +18,14 @@ from keyhub.admin import (
     KeyHubInline,
     Operation,
     offer,
+    register_refusals,
     register_section,
+)
+
+# Of the triggers of accounts/sql.
+register_refusals(
+    gettext_noop("An anonymized user gets no outside identity."),
+    gettext_noop("The user {} is anonymized, and stays so."),
 )
 
 

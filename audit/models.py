@@ -5,6 +5,7 @@ from django.contrib.postgres.indexes import BTreeIndex
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from audit.export import ExportingQuerySet
@@ -77,7 +78,7 @@ class AuditLog(models.Model):
         permissions = [("export_auditlog", "Can export the audit log")]
 
     def __str__(self) -> str:
-        return f"{self.action} on {self.resource_type}"
+        return gettext("%(action)s on %(resource)s") % {"action": self.action, "resource": self.resource_type}
 
 
 class AuditSeal(models.Model):

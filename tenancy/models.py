@@ -6,6 +6,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import Exact
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -132,7 +133,7 @@ class TenantMembership(models.Model):
         indexes = [BTreeIndex(fields=["user"], name="idx_tenant_memberships_user_id")]
 
     def __str__(self) -> str:
-        return f"{self.user} in {self.tenant}"
+        return gettext("%(user)s in %(tenant)s") % {"user": self.user, "tenant": self.tenant}
 
     def leave(self) -> None:
         """The member goes. Raises MembershipError: LastAdminError, NotAMemberError."""
@@ -282,7 +283,7 @@ class TenantJoinCodeRedemption(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} by {self.join_code}"
+        return gettext("%(user)s by %(code)s") % {"user": self.user, "code": self.join_code}
 
 
 class Group(models.Model):
@@ -396,4 +397,4 @@ class GroupMembership(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} in {self.group}"
+        return gettext("%(user)s in %(group)s") % {"user": self.user, "group": self.group}
