@@ -1,13 +1,18 @@
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
+from django.http import HttpResponse
+from django.shortcuts import render
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_noop, ngettext
+from django_otp.plugins.otp_static.models import StaticDevice
+from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from accounts import second_factor
 from accounts.models import Operator, User, UserIdentity
 from accounts.users import UserError
 from keyhub.admin import (
@@ -32,6 +37,10 @@ register_refusals(
 def is_email(term: str, column: str = "email") -> Q:
     """By idx_users_email."""
     return Q(Exact(Lower(column), Lower(Value(term))))
+
+
+# Their pages show and edit secrets. Operators keep their own by accounts.second_factor_pages.
+admin.site.unregister([StaticDevice, TOTPDevice])
 
 
 class UserIdentityInline(KeyHubInline):
@@ -128,13 +137,14 @@ class OperatorAdmin(DatabaseForms, DjangoUserAdmin, JournaledAdmin):
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     fieldsets = (
         (None, {"fields": ("email", "password", "name")}),
-        (_("Permissions"), {"fields": ("is_active", "is_superuser", "groups", "user_permissions")}),
+        (_("Permissions"), {"fields": ("is_active", "is_superuser", "role", "groups", "user_permissions")}),
         (_("Important dates"), {"fields": ("last_login", "created_at")}),
     )
     add_fieldsets = ((None, {"classes": ("wide",), "fields": ("email", "usable_password", "password1", "password2")}),)
     readonly_fields = ("last_login", "created_at")
-    list_display = ("email", "name", "is_active", "is_superuser", "last_login")
-    list_filter = ("is_active", "is_superuser", "groups")
+    list_display = ("email", "name", "role", "is_active", "is_superuser", "last_login")
+    list_filter = ("is_active", "is_superuser", "role", "groups")
+    actions = ("reset_second_factor",)
     search_fields = ("email", "name")
     ordering = ("email",)
 
@@ -156,3 +166,30 @@ class OperatorAdmin(DatabaseForms, DjangoUserAdmin, JournaledAdmin):
         if request.method == "POST" and response.status_code == 302:
             self.record(request, "change_password", self.get_object(request, id))
         return response
+
+    @admin.action(description=_("Reset the second factor"))
+    def reset_second_factor(self, request, queryset) -> HttpResponse | None:
+        """For who has lost the device and the codes. One's own goes by a token alone: accounts.second_factor_pages."""
+        if queryset.filter(pk=request.user.pk).exists():
+            text = _("Nothing was changed: remove your own device on the page of your second factor, by a token.")
+            self.message_user(request, text, messages.ERROR)
+            return None
+        if request.POST.get("confirmed") != "yes":
+            context = self.admin_site.each_context(request) | {
+                "title": _("Reset the second factor"),
+                "operators": queryset,
+                "opts": self.opts,
+            }
+            return render(request, "accounts/reset_second_factor.html", context)
+        count = 0
+        for operator in queryset:
+            if second_factor.remove(operator):
+                second_factor.removed.send(sender=type(self), request=request, user=operator, by=request.user)
+                count += 1
+        text = ngettext(
+            "The second factor of %(count)d operator was reset.",
+            "The second factor of %(count)d operators was reset.",
+            count,
+        ) % {"count": count}
+        self.message_user(request, text, messages.SUCCESS)
+        return None

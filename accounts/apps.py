@@ -7,7 +7,7 @@ class AccountsConfig(AppConfig):
     verbose_name = _("Accounts")
 
     def ready(self) -> None:
-        from accounts import health
+        from accounts import gate, health, sign_ins  # noqa: F401
         from keyhub.dbhealth import register_rules
 
         register_rules(health.RULES)

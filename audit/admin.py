@@ -16,6 +16,8 @@ from audit.downloads import FORMATS
 from audit.models import AuditLog
 from audit.pages import CursorError
 from keyhub.admin import (
+    AFTER,
+    BEFORE,
     CHART_DAYS,
     Chart,
     KeysetPage,
@@ -173,10 +175,12 @@ class AuditLogAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         if format not in FORMATS:
             raise Http404
-        filters = request.GET.dict()
+        request.GET = filters = request.GET.copy()
+        for cursor in (AFTER, BEFORE):  # wherever the list is, all of it is downloaded
+            filters.pop(cursor, None)
         rows = self.get_changelist_instance(request).queryset
         moment = timezone.now()
-        record(request, "export", AuditLog(), Place(), {"format": format, "filters": filters})
+        record(request, "export", AuditLog(), Place(), {"format": format, "filters": filters.dict()})
         write, content_type = FORMATS[format]
         response = StreamingHttpResponse(write(rows.filter(created_at__lt=moment)), content_type=content_type)
         response["Content-Disposition"] = f'attachment; filename="audit-{moment:%Y%m%dT%H%M%SZ}.{format}"'

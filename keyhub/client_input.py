@@ -43,11 +43,11 @@ def first_address(value: object) -> str | None:
 
 
 def client_address(request: HttpRequest) -> str | None:
-    """The address that a request comes from.
+    """Where a request came from: the peer, or what the TLS proxy has seen; None where that has no address.
 
-    Behind a proxy (BEHIND_TLS_PROXY) the last one of X-Forwarded-For, which is the proxy's own word; those before it
-    are whatever the client has sent.
+    Of X-Forwarded-For only the last address is the proxy's own word (BEHIND_TLS_PROXY), the ones before are the
+    client's: RFC 7239, section 8.1.
     """
-    if settings.BEHIND_TLS_PROXY:
-        return first_address(request.META.get("HTTP_X_FORWARDED_FOR", "").rpartition(",")[2])
-    return first_address(request.META.get("REMOTE_ADDR"))
+    peer = request.META.get("REMOTE_ADDR")
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.BEHIND_TLS_PROXY else ""
+    return first_address(forwarded.rpartition(",")[2]) or first_address(peer)

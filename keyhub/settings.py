@@ -14,9 +14,12 @@ from urllib.parse import quote
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
+from django.urls import reverse_lazy
+from django.utils.translation import gettext_lazy
 
 from keyhub.database_url import database_from_url
 from keyhub.durations import parse_duration
+from keyhub.response_headers import CONTENT_SECURITY_POLICY  # noqa: F401
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -108,6 +111,10 @@ VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
+    # Before KeyHub's, whose admin takes their pages away.
+    "django_otp",
+    "django_otp.plugins.otp_totp",
+    "django_otp.plugins.otp_static",
     "keyhub.apps.KeyHubConfig",
     "accounts.apps.AccountsConfig",
     "tenancy.apps.TenancyConfig",
@@ -122,13 +129,11 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
-    "django_otp",
-    "django_otp.plugins.otp_totp",
-    "django_otp.plugins.otp_static",
     "axes",
+    "csp",
 ]
 AUTH_USER_MODEL = "accounts.Operator"
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "accounts.roles.RoleBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -136,15 +141,38 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
 
+# Of operators: docs/operators.md
+SECOND_FACTOR = _boolean("SECOND_FACTOR", default=not DEBUG)
+OTP_TOTP_ISSUER = "KeyHub"
+
+# Five wrong passwords for an e-mail from an address lock the two for a quarter of an hour.
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_USERNAME_FORM_FIELD = "username"  # of the form, and of what it gives to authenticate()
+AXES_USERNAME_CALLABLE = "accounts.lockouts.counted_name"
+AXES_CLIENT_IP_CALLABLE = "keyhub.client_input.client_address"
+AXES_LOCKOUT_CALLABLE = "accounts.lockouts.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False  # else whoever goes on trying locks the operator out for ever
+AXES_DISABLE_ACCESS_LOG = True  # the audit log has it
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken"]
+
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "keyhub.response_headers.PermissionsPolicyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "accounts.gate.GateMiddleware",
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "keyhub.urls"
@@ -183,10 +211,20 @@ UNFOLD = {
     "SCRIPTS": [lambda request: static("keyhub/copy.js")],
     "DASHBOARD_CALLBACK": "keyhub.admin.start_page.context",
     "SIDEBAR": {"navigation": "keyhub.admin.navigation.menu"},
+    "ACCOUNT": {
+        "navigation": [
+            {"title": gettext_lazy("Second factor"), "link": reverse_lazy("second_factor:status")},
+            {"title": gettext_lazy("Change password"), "link": reverse_lazy("admin:password_change")},
+        ]
+    },
 }
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+
+# Of operators' sessions, as of users': half an hour idle, twelve hours in all (accounts/gate.py). OWASP ASVS 5.0, 7.3.
+SESSION_COOKIE_AGE = 30 * 60
+OPERATOR_SESSION_LIFETIME = timedelta(hours=12)
 
 if not DEBUG:
     SECURE_SSL_REDIRECT = True
@@ -195,5 +233,8 @@ if not DEBUG:
     SECURE_HSTS_PRELOAD = True
     SESSION_COOKIE_SECURE = True
     CSRF_COOKIE_SECURE = True
+    # Browsers take such a name from this very host over HTTPS alone (RFC 6265bis, 4.1.3.2): no subdomain can plant one.
+    SESSION_COOKIE_NAME = "__Host-session"
+    CSRF_COOKIE_NAME = "__Host-csrf"
     if BEHIND_TLS_PROXY:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -20,12 +20,14 @@ from keyhub.admin.links import link_to, link_to_list, link_to_page, page_of_list
 from keyhub.admin.model_admin import JournaledAdmin, KeyHubAdmin, ReadOnlyAdmin
 from keyhub.admin.operations import Operation, offer
 from keyhub.admin.organizations import OrganizationFilter, validate_organization_id
-from keyhub.admin.pages import KeysetPage
+from keyhub.admin.pages import AFTER, BEFORE, KeysetPage
 from keyhub.admin.refusals import in_words, register_refusals
 from keyhub.admin.sections import LATEST_AUDIT_ROWS, Section, Table, register_section
 from keyhub.admin.start_page import CHART_DAYS, Chart, Number, register
 
 __all__ = [
+    "AFTER",
+    "BEFORE",
     "CHART_DAYS",
     "LATEST_AUDIT_ROWS",
     "Chart",

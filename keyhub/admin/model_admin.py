@@ -324,9 +324,12 @@ class ReadOnlyAdmin(KeyHubAdmin):
 
     def lookup_allowed(self, lookup, value, request=None):
         """Only what the filters offer: ?session_id__startswith=a would betray a secret letter by letter."""
-        column, _, condition = lookup.partition("__")
-        columns = {each for each in self.list_filter if isinstance(each, str)}
-        return column in columns and condition in ("", "exact", "gte", "lt", "isnull")
+        named = {each.parameter_name for each in self.list_filter if isinstance(each, type)}
+        ranges = {f"{each[0]}_{end}" for each in self.list_filter if isinstance(each, tuple) for end in ("from", "to")}
+        column, _separator, condition = lookup.partition("__")
+        return lookup in named | ranges or (
+            column in self.list_filter and condition in ("", "exact", "gte", "lt", "isnull")
+        )
 
 
 def violation_of(diagnostics: Diagnostic) -> str:

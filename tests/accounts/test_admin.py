@@ -272,13 +272,6 @@ def test_a_user_is_completed_by_email(admin):
     }
 
 
-@pytest.mark.parametrize("rows", [5, 50])
-def test_the_list_of_identities_takes_four_queries(admin, django_assert_num_queries, rows):
-    UserIdentityFactory.create_batch(rows)
-    with django_assert_num_queries(4):  # session, operator, count, rows
-        assert len(admin.get(url("accounts_useridentity_changelist")).context["cl"].result_list) == rows
-
-
 def has_one_of_each(user: User) -> None:
     UserIdentityFactory(user=user)
     membership = TenantMembershipFactory(user=user)

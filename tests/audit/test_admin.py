@@ -38,7 +38,7 @@ def test_not_even_a_superuser_writes_to_it(admin):
 
     response = admin.get(reverse("admin:audit_auditlog_change", args=[entry.pk]))
     assert response.context["title"] == "View audit log"
-    assert "{&quot;reason&quot;: &quot;password&quot;}" in response.text
+    assert "password" in response.text
     assert 'name="_save"' not in response.text
 
 
@@ -60,45 +60,20 @@ def test_the_newest_comes_first(admin):
         {"q": "session 17"},
         {"q": str(uuid.uuid4())},
         {"organization_id": "ORG-DEFAULT-001"},
-        {"created_at__gte": "2026-01-01 00:00:00+00:00", "created_at__lt": "2026-02-01 00:00:00+00:00"},
+        {"created_at_from": "2026-01-01", "created_at_to": "2026-01-31"},
         {"_facets": "True", "all": "", "p": "1"},
     ],
 )
-def test_no_count_is_without_bound(admin, query):
+def test_nothing_is_counted(admin, query):
     AuditLogFactory.create_batch(3)
     with CaptureQueriesContext(connection) as captured:
         assert admin.get(LIST, query).status_code == 200
     statements = [each["sql"] for each in captured.captured_queries if "audit_logs" in each["sql"]]
-    count, *listing = statements
-    assert "COUNT(*)" in count
-    assert " LIMIT 10001)" in count
-    assert "ORDER BY" not in count
-    for sql in listing:
+    assert 1 <= len(statements) <= 4  # spans of time
+    for sql in statements:
         assert "COUNT(" not in sql
+        assert "OFFSET" not in sql
         assert 'ORDER BY "audit_logs"."created_at" DESC, "audit_logs"."id" DESC' in sql
-
-
-def test_a_longer_log_says_that_there_is_more(admin):
-    def fill(rows: int) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO audit_logs (organization_id, action, resource_type, created_at) "
-                "SELECT 'ORG-DEFAULT-001', 'user.login', 'session', "
-                "statement_timestamp() - make_interval(secs => n) FROM generate_series(1, %s) AS n",
-                [rows],
-            )
-
-    fill(10_000)
-    response = admin.get(LIST)
-    assert (response.context["cl"].result_count, response.context["subtitle"]) == (10_000, None)
-    fill(1)
-    response = admin.get(LIST)
-    assert response.context["cl"].result_count == 10_000
-    assert response.context["subtitle"] == (
-        "There are more than 10,000. Only the first 10,000 are listed: narrow them down by search or filter."
-    )
-    assert len(entries(admin.get(LIST, {"p": "100"}))) == 100
-    assert admin.get(LIST, {"p": "101"}).status_code == 302
 
 
 def test_an_entry_is_found_by_what_is_exactly_its_own(admin):
@@ -150,10 +125,32 @@ def test_entries_are_filtered_by_organization_and_time(admin):
     new = AuditLogFactory(organization_id="ORG-ROBOTS")
     other = AuditLogFactory()
     assert entries(admin.get(LIST, {"organization_id": "ORG-ROBOTS"})) == [new, old]
-    response = admin.get(LIST)
-    by_time = next(spec for spec in response.context["cl"].filter_specs if spec.title == "created at")
-    today = next(
-        choice["query_string"] for choice in by_time.choices(response.context["cl"]) if choice["display"] == "Today"
-    )
-    assert set(entries(admin.get(LIST + today))) == {new, other}
-    assert [spec.title for spec in response.context["cl"].filter_specs] == ["organization", "created at"]
+    assert entries(admin.get(LIST, {"created_at_from": "2024-01-31", "created_at_to": "2024-01-31"})) == [old]
+    assert entries(admin.get(LIST, {"created_at_from": "2024-02-01"})) == [other, new]
+    assert entries(admin.get(LIST, {"created_at_to": "2024-01-30"})) == []
+    assert admin.get(LIST, {"created_at_from": "yesterday"}).url == f"{LIST}?e=1"
+
+
+def test_entries_are_filtered_by_what_is_exactly_theirs(admin):
+    AuditLogFactory()
+    wanted = AuditLogFactory(
+        tenant_id=uuid.uuid4(), user_id=uuid.uuid4(), action="tenant.rename", resource_type="tenant", resource_id="17",
+        outcome="denied",
+    )  # fmt: skip
+    for name in ("tenant_id", "user_id", "action", "resource_type", "resource_id"):
+        assert entries(admin.get(LIST, {name: str(getattr(wanted, name))})) == [wanted]
+    assert entries(admin.get(LIST, {"outcome__exact": "denied"})) == [wanted]
+    for name in ("tenant_id", "user_id"):
+        assert entries(admin.get(LIST, {name: "17"})) == []
+
+
+def test_pages_go_on_where_the_last_one_ended(admin):
+    now = timezone.now()
+    rows = [AuditLogFactory(created_at=now - timedelta(days=n)) for n in range(120)]
+    seen, page = [], LIST
+    while page:
+        listed = admin.get(page).context["cl"]
+        seen += listed.result_list
+        page = listed.next_page and LIST + listed.next_page
+    assert seen == rows
+    assert admin.get(LIST, {"after": "nonsense"}).url == f"{LIST}?e=1"

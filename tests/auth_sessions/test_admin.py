@@ -11,7 +11,6 @@ from tests.factories import (
     OAuthStateFactory,
     OperatorFactory,
     SessionFactory,
-    TenantMembershipFactory,
     UserFactory,
 )
 
@@ -95,28 +94,15 @@ def test_secrets_are_not_found_by_way_of_other_tables(admin, page):
 
 
 @pytest.mark.parametrize(("row_factory", "model_name", "secrets"), TABLES)
-def test_no_count_is_without_bound_and_no_order_is_taken_from_the_address(admin, row_factory, model_name, secrets):
+def test_nothing_is_counted_and_no_order_is_taken_from_the_address(admin, row_factory, model_name, secrets):
     row_factory.create_batch(3)
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
+    with CaptureQueriesContext(connection) as captured:
         admin.get(url(f"{model_name}_changelist"), {"_facets": "True", "o": "1.2.3", "all": ""})
     statements = [query["sql"] for query in captured.captured_queries if 'FROM "' in query["sql"]]
-    counts = [sql for sql in statements if "COUNT(" in sql]
-    assert len(counts) == 1
-    assert "LIMIT 10001" in counts[0]
+    assert [sql for sql in statements if "COUNT(" in sql or "OFFSET" in sql] == []
     time = "created_at" if model_name == "oauthstate" else "expires_at"
     (listing,) = [sql for sql in statements if f'."{time}" DESC' in sql]
     assert f'."{time}" DESC, ' in listing.split(" ORDER BY ")[1]
-
-
-@pytest.mark.parametrize("rows", [5, 50])
-def test_the_list_of_sessions_takes_four_queries(admin, django_assert_num_queries, rows):
-    for _ in range(rows):
-        membership = TenantMembershipFactory()
-        SessionFactory(user=membership.user, active_membership=membership)
-    with django_assert_num_queries(4):  # session, operator, count, rows
-        assert len(admin.get(url("session_changelist")).context["cl"].result_list) == rows
 
 
 def test_a_session_is_found_by_the_email_of_its_user_and_by_its_id(admin):

@@ -8,7 +8,6 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.conf import settings
-from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -59,7 +58,7 @@ def inline(prefix: str, *rows: dict, existing: int = 0) -> dict:
     return data
 
 
-NO_MEMBERS, NO_CODES = inline("memberships"), inline("join_codes")
+NO_MEMBERS = inline("memberships")
 
 
 def errors(response) -> dict:
@@ -70,6 +69,12 @@ def names(response) -> list[str]:
     return [str(row) for row in response.context["cl"].result_list]
 
 
+def cells(response, column: str) -> list[str]:
+    """The texts of a column of a list."""
+    found = re.findall(rf'<t[dh] class="[^"]*\bfield-{column}\b[^>]*>(.*?)</t[dh]>', response.text, re.DOTALL)
+    return [re.sub("<.*?>", "", cell).strip() for cell in found]
+
+
 def messages(response) -> list[str]:
     return [str(message) for message in response.context["messages"]]
 
@@ -77,7 +82,7 @@ def messages(response) -> list[str]:
 # Adding and changing a tenant
 
 
-def test_a_tenant_is_added_with_members_and_codes_at_once(admin):
+def test_a_tenant_is_added_with_members_at_once(admin):
     alice, bob = UserFactory(email="alice@example.com"), UserFactory(email="bob@example.com")
     response = admin.post(
         url("tenant_add"),
@@ -85,12 +90,6 @@ def test_a_tenant_is_added_with_members_and_codes_at_once(admin):
             **TENANT,
             "description": "",
             **inline("memberships", {"user": alice.pk, "role": "admin"}, {"user": bob.pk, "role": "member"}),
-            # The last row was opened and left as it is.
-            **inline(
-                "join_codes",
-                {"code": "KH-LAB", "role": "viewer", "max_uses": "5"},
-                {"code": "", "role": "member", "max_uses": "0"},
-            ),
         },
     )
     assert response.url == url("tenant_changelist")
@@ -100,7 +99,6 @@ def test_a_tenant_is_added_with_members_and_codes_at_once(admin):
         ("alice@example.com", "admin"),
         ("bob@example.com", "member"),
     }
-    assert list(tenant.join_codes.values_list("code", "role", "max_uses")) == [("KH-LAB", "viewer", 5)]
 
 
 def test_the_form_of_a_new_tenant_starts_with_the_defaults_of_the_database(admin):
@@ -114,32 +112,22 @@ def test_the_form_of_a_new_tenant_starts_with_the_defaults_of_the_database(admin
         "tenant_type": "team",
         "is_default": False,
     }
-    members, codes = (formset.formset.empty_form for formset in response.context["inline_admin_formsets"])
+    (members,) = (formset.formset.empty_form for formset in response.context["inline_admin_formsets"])
     assert {name: members[name].value() for name in ("user", "role")} == {"user": None, "role": "member"}
-    assert {name: codes[name].value() for name in ("code", "role", "max_uses")} == {
-        "code": None,
-        "role": "member",
-        "max_uses": 0,
-    }
-    assert [members.fields["role"].choices, codes.fields["role"].choices] == [
-        [("admin", "Admin"), ("member", "Member"), ("viewer", "Viewer")],
-        [("member", "Member"), ("viewer", "Viewer")],
-    ]
+    assert members.fields["role"].choices == [("admin", "Admin"), ("member", "Member"), ("viewer", "Viewer")]
     assert "DatabaseDefault" not in response.text
 
 
 def test_short_texts_have_one_line(admin):
     response = admin.get(url("tenant_add"))
     form = response.context["adminform"].form
-    codes = response.context["inline_admin_formsets"][1].formset.empty_form
-    one_line = [form.fields["organization_id"], form.fields["name"], form.fields["slug"], codes.fields["code"]]
-    assert [getattr(field.widget, "input_type", "textarea") for field in one_line] == ["text"] * 4
+    one_line = [form.fields["organization_id"], form.fields["name"], form.fields["slug"]]
+    assert [getattr(field.widget, "input_type", "textarea") for field in one_line] == ["text"] * 3
     assert getattr(form.fields["description"].widget, "input_type", "textarea") == "textarea"
 
 
-def test_a_tenant_is_changed_with_its_members_and_codes(admin):
-    code = TenantJoinCodeFactory(code="KH-OLD")
-    tenant = code.tenant
+def test_a_tenant_is_changed_with_its_members(admin):
+    tenant = TenantFactory()
     alice = TenantMembershipFactory(tenant=tenant, user__email="alice@example.com")
     bob = TenantMembershipFactory(tenant=tenant, user__email="bob@example.com")
     charlie = UserFactory(email="charlie@example.com")
@@ -153,7 +141,6 @@ def test_a_tenant_is_changed_with_its_members_and_codes(admin):
         {
             **TENANT,
             **inline("memberships", rows[first], rows[second], {"user": charlie.pk, "role": "viewer"}, existing=2),
-            **inline("join_codes", {"id": code.pk, "code": "KH-NEW", "role": "member", "max_uses": "3"}, existing=1),
         },
     )
     assert response.url == url("tenant_changelist")
@@ -164,23 +151,11 @@ def test_a_tenant_is_changed_with_its_members_and_codes(admin):
         ("alice@example.com", "admin"),
         ("charlie@example.com", "viewer"),
     }
-    assert list(tenant.join_codes.values_list("code", "max_uses")) == [("KH-NEW", 3)]
-
-
-@pytest.mark.parametrize("rows", [5, 50])
-def test_the_page_of_a_tenant_takes_nine_queries(admin, django_assert_num_queries, rows):
-    tenant = TenantFactory()
-    TenantMembershipFactory.create_batch(rows, tenant=tenant)
-    TenantJoinCodeFactory.create_batch(rows, tenant=tenant)
-    ContentType.objects.get_for_model(Tenant)  # cached, or not, by the tests before
-    with django_assert_num_queries(9):  # session, operator, tenant, are they few? (twice two), members, codes
-        admin.get(url("tenant_change", tenant.pk))
 
 
 def test_a_full_inline_is_saved_and_a_larger_one_gives_way_to_a_link(admin):
     tenant = TenantFactory()
     TenantMembershipFactory.create_batch(50, tenant=tenant)
-    TenantJoinCodeFactory.create_batch(50, tenant=tenant)
     page = url("tenant_change", tenant.pk)
     response = admin.get(page)
     data = {**TENANT, "name": "Renamed"}
@@ -188,23 +163,25 @@ def test_a_full_inline_is_saved_and_a_larger_one_gives_way_to_a_link(admin):
         forms = admin_formset.formset.forms
         rows = [{name: form[name].value() for name in form.fields if form[name].value() is not None} for form in forms]
         data |= inline(admin_formset.formset.prefix, *rows, existing=50)
-    sent = set(re.findall(r'name="((?:memberships|join_codes)-\d+-\w+)"', response.text))
-    assert 500 < len(sent) < settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
+    sent = set(re.findall(r'name="(memberships-\d+-\w+)"', response.text))
+    assert 250 < len(sent) < settings.DATA_UPLOAD_MAX_NUMBER_FIELDS
     TenantMembershipFactory(tenant=tenant)  # while the form was open
     assert admin.post(page, {**data, "memberships-0-role": "admin"}).url == url("tenant_changelist")
     tenant.refresh_from_db()
     assert (tenant.name, tenant.memberships.filter(role="admin").count()) == ("Renamed", 1)
 
     response = admin.get(page)
-    assert [admin_formset.formset.prefix for admin_formset in response.context["inline_admin_formsets"]] == [
-        "join_codes"
-    ]
+    assert response.context["inline_admin_formsets"] == []
+    assert "Members" in [title for title, _table in response.context["sections"]]
     link = f"{url('tenantmembership_changelist')}?tenant__id__exact={tenant.pk}"
     assert messages(response)[-1] == (
         f'There are more than 50 tenant memberships here: <a href="{link}">they have a list of their own</a>.'
     )
-    assert len(admin.get(link).context["cl"].result_list) == 51
-    assert admin.post(page, {**TENANT, **NO_CODES}).url == url("tenant_changelist")
+    response = admin.get(link)
+    assert len(response.context["cl"].result_list) == 50
+    response = admin.get(url("tenantmembership_changelist") + response.context["cl"].next_page)
+    assert len(response.context["cl"].result_list) == 1
+    assert admin.post(page, {**TENANT}).url == url("tenant_changelist")
 
 
 @pytest.mark.parametrize(
@@ -224,35 +201,28 @@ def test_a_full_inline_is_saved_and_a_larger_one_gives_way_to_a_link(admin):
 @pytest.mark.parametrize("page", ["add", "change"])
 def test_what_the_database_would_refuse_is_an_error_of_the_form(admin, page, change, expected):
     address = url("tenant_add") if page == "add" else url("tenant_change", TenantFactory().pk)
-    response = admin.post(address, {**TENANT, **change, **NO_MEMBERS, **NO_CODES})
+    response = admin.post(address, {**TENANT, **change, **NO_MEMBERS})
     assert errors(response) == expected
 
 
 def test_a_second_default_tenant_is_fine_in_another_organization(admin):
     organization = OrganizationFactory()
     data = {**TENANT, "organization_id": organization.pk, "is_default": "on"}
-    assert admin.post(url("tenant_add"), {**data, **NO_MEMBERS, **NO_CODES}).status_code == 302
+    assert admin.post(url("tenant_add"), {**data, **NO_MEMBERS}).status_code == 302
     assert Tenant.objects.filter(is_default=True).count() == 2
 
 
 def test_doubles_in_an_inline_are_errors_of_the_form(admin):
     alice = UserFactory()
-    TenantJoinCodeFactory(code="KH-TAKEN")
     response = admin.post(
         url("tenant_add"),
         {
             **TENANT,
             **inline("memberships", {"user": alice.pk, "role": "admin"}, {"user": alice.pk, "role": "viewer"}),
-            **inline("join_codes", {"code": "KH-TAKEN", "role": "member", "max_uses": "0"}),
         },
     )
-    members, codes = (admin_formset.formset for admin_formset in response.context["inline_admin_formsets"])
+    (members,) = (admin_formset.formset for admin_formset in response.context["inline_admin_formsets"])
     assert members.non_form_errors() == ["Please correct the duplicate data for user."]
-    assert codes.errors == [
-        {
-            "__all__": ["There is a code already that reads the same."],
-        }
-    ]
     assert not Tenant.objects.filter(slug="lab").exists()
 
 
@@ -265,7 +235,7 @@ def test_a_member_twice_is_an_error_of_the_form(admin):
     row = {"id": membership.pk, "role": "member"}
     response = admin.post(
         url("tenant_change", membership.tenant_id),
-        {**TENANT, **inline("memberships", row, again, existing=1), **NO_CODES},
+        {**TENANT, **inline("memberships", row, again, existing=1)},
     )
     members = response.context["inline_admin_formsets"][0].formset
     assert (members.errors, members.non_form_errors()) == (
@@ -295,7 +265,7 @@ def test_losing_a_race_is_a_message_not_a_crash(admin, server):
         thread = threading.Thread(target=commit_when_the_admin_waits)
         thread.start()
         try:
-            response = admin.post(url("tenant_add"), {**TENANT, **NO_MEMBERS, **NO_CODES}, follow=True)
+            response = admin.post(url("tenant_add"), {**TENANT, **NO_MEMBERS}, follow=True)
         finally:
             thread.join()
             watch.execute("DELETE FROM tenants WHERE slug = 'lab'")
@@ -330,15 +300,6 @@ def test_the_list_counts_active_members_and_codes(admin):
     assert f'<a href="{codes}">2</a>' in response.text
     assert len(admin.get(members.replace("&amp;", "&")).context["cl"].result_list) == 3
     assert len(admin.get(codes).context["cl"].result_list) == 2
-
-
-@pytest.mark.parametrize("rows", [5, 50])
-def test_the_list_of_tenants_takes_five_queries(admin, django_assert_num_queries, rows):
-    for tenant in TenantFactory.create_batch(rows - 1):  # and the default one
-        TenantMembershipFactory(tenant=tenant)
-        TenantJoinCodeFactory(tenant=tenant)
-    with django_assert_num_queries(5):  # session, operator, organizations, count, rows
-        assert len(admin.get(url("tenant_changelist")).context["cl"].result_list) == rows
 
 
 @pytest.mark.parametrize("term", ["robot", "LAB-7", "ORG-ROBOTS", "{id}"])
@@ -390,33 +351,19 @@ def test_a_membership_is_added_left_and_rejoined(admin):
     assert (membership.left_at, membership.role) == (None, "viewer")
 
 
-@pytest.mark.parametrize("model_name", ["tenantmembership", "tenantjoincode", "group", "groupmembership"])
-@pytest.mark.parametrize("rows", [5, 50])
-def test_the_other_lists_take_four_queries(admin, django_assert_num_queries, model_name, rows):
-    TenantJoinCode.objects.all().delete()
-    if model_name == "groupmembership":
-        GroupMembershipFactory.create_batch(rows)
-    elif model_name == "group":
-        parent = GroupFactory()
-        GroupFactory.create_batch(rows - 1, tenant=parent.tenant, parent_group=parent)
-    elif model_name == "tenantjoincode":
-        for _ in range(rows):
-            TenantJoinCodeFactory(created_by=UserFactory())
-    else:
-        TenantMembershipFactory.create_batch(rows)
-    with django_assert_num_queries(4):  # session, operator, count, rows
-        assert len(admin.get(url(f"{model_name}_changelist")).context["cl"].result_list) == rows
-
-
 def test_codes_show_their_state_and_uses(admin):
     now = timezone.now()
     TenantJoinCode.objects.all().delete()
-    TenantJoinCodeFactory(code="A", max_uses=100, used_count=3, expires_at=now + timedelta(hours=1))
-    TenantJoinCodeFactory(code="B", max_uses=0, used_count=3)
-    TenantJoinCodeFactory(code="C", max_uses=3, used_count=3)
-    TenantJoinCodeFactory(code="D", expires_at=now - timedelta(seconds=1))
+    codes = [
+        {"code": "A", "max_uses": 100, "used_count": 3, "expires_at": now + timedelta(hours=1)},
+        {"code": "B", "max_uses": 0, "used_count": 3},
+        {"code": "C", "max_uses": 3, "used_count": 3},
+        {"code": "D", "expires_at": now - timedelta(seconds=1)},
+    ]
+    for age, columns in enumerate(codes):
+        TenantJoinCodeFactory(created_at=now - timedelta(minutes=1 + age), **columns)
     response = admin.get(url("tenantjoincode_changelist"))
-    columns = [re.findall(f'class="field-{name}(?: nowrap)?">(.*?)</t', response.text) for name in ("state", "uses")]
+    columns = [cells(response, name) for name in ("state", "uses")]
     assert columns == [
         ["Active", "Active", "Exhausted", "Expired"],
         ["3 of 100", "3, no limit", "3 of 3", "0, no limit"],
@@ -440,8 +387,8 @@ def test_the_uses_of_a_code_are_counted_by_the_database_alone(admin):
     response = admin.get(page)
     form = response.context["adminform"].form
     assert list(form.fields) == ["code", "role", "max_uses", "expires_at", "created_by"]
-    assert '<div class="readonly">3 of 5</div>' in response.text
-    assert '<div class="readonly">Active</div>' in response.text
+    readonly = re.findall(r'<div class="readonly[^>]*>(.*?)</div>', response.text)
+    assert {"3 of 5", "Active"} <= set(readonly)
     data = {"code": code.code, "role": "member", "max_uses": "3", "used_count": "0"}
     assert admin.post(page, data).url == url("tenantjoincode_changelist")
     code.refresh_from_db()
@@ -457,15 +404,29 @@ def test_a_code_is_added_and_is_nobody_elses(admin):
         "tenant": None,
         "code": None,
         "role": "member",
-        "max_uses": 0,
-        "expires_at": None,
+        "max_uses": 1,
+        "expires_at": form["expires_at"].value(),
         "created_by": None,
     }
+    assert timedelta(days=6, hours=23) < form["expires_at"].value() - timezone.now() <= timedelta(days=7)
     assert "DatabaseDefault" not in response.text
     data = {"tenant": DEFAULT_TENANT, "code": "KH-LAB", "role": "viewer", "max_uses": "1"}
     assert admin.post(url("tenantjoincode_add"), data).url == url("tenantjoincode_changelist")
     assert errors(admin.post(url("tenantjoincode_add"), data)) == {
         "__all__": ["There is a code already that reads the same."]
+    }
+
+
+def test_a_code_that_nobody_has_chosen_is_random(admin):
+    for _ in range(2):
+        data = {"tenant": DEFAULT_TENANT, "code": "", "role": "member", "max_uses": "1"}
+        assert admin.post(url("tenantjoincode_add"), data).url == url("tenantjoincode_changelist")
+    first, second = TenantJoinCode.objects.order_by("-created_at")[:2]
+    assert re.fullmatch(r"KH(-[0-9A-HJKMNP-TV-Z]{5}){3}", first.code)
+    assert first.code != second.code
+    page = url("tenantjoincode_change", first.pk)
+    assert errors(admin.post(page, {"code": "", "role": "member", "max_uses": "1"})) == {
+        "code": ["This field is required."]
     }
 
 
@@ -629,17 +590,13 @@ def test_a_malformed_id_selects_nothing(admin, malformed):
     assert Tenant.objects.filter(pk=DEFAULT_TENANT).exists()
 
 
-def test_no_more_than_the_listed_rows_are_selected(admin, monkeypatch):
-    monkeypatch.setattr(BoundedPaginator, "bound", 2)
+def test_rows_that_nobody_has_seen_are_not_selected(admin):
     page = f"{url('tenant_changelist')}?q=lab"
     data = {"action": "delete_selected", "_selected_action": [DEFAULT_TENANT], "select_across": "1", "post": "yes"}
-    labs = TenantFactory.create_batch(3, name="Lab")
+    TenantFactory(name="Lab")
     response = admin.post(page, data, follow=True)
     assert response.redirect_chain == [(page, 302)]
     assert messages(response) == [
-        "Nothing was changed: there are more than 2, of which only the first 2 are listed. Narrow them down by search "
-        "or filter."
+        "Nothing was changed: only rows that are seen can be selected. Select them page by page."
     ]
-    labs.pop().delete()
-    admin.post(page, data)
-    assert names(admin.get(url("tenant_changelist"))) == ["Default Team"]
+    assert names(admin.get(page)) == ["Lab"]
