@@ -5,8 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 INSTALLED := $(VENV)/.requirements-installed
+CATALOGUE := keyhub/locale/ja/LC_MESSAGES/django.po
 
-.PHONY: help up run down test lint lock
+.PHONY: help up run down test lint lock messages
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +15,7 @@ help:
 	@echo "make run    the admin site on http://127.0.0.1:8000/admin/ (development server)"
 	@echo "make down   stop the embedded PostgreSQL"
 	@echo "make test   lint and tests"
+	@echo "make messages  collect the words of the site for its Japanese catalogue, and compile it (needs gettext)"
 	@echo "make lock   write requirements.lock anew from pyproject.toml"
 
 up: $(INSTALLED) .env
@@ -42,6 +44,13 @@ OLDEST_POSTGRES ?= /usr/lib/postgresql/15/bin
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
+
+# The order and the header are those of the words alone, so that an edit elsewhere changes nothing here.
+messages: $(INSTALLED)
+	@$(MANAGE) makemessages --locale ja --no-obsolete --no-location --no-wrap $(foreach folder,.venv tests benchmarks docs staticfiles,--ignore $(folder))
+	@msgattrib --no-wrap --sort-output --output-file $(CATALOGUE) $(CATALOGUE)
+	@sed -i '/^"\(POT-Creation\|PO-Revision\)-Date:/d' $(CATALOGUE)
+	@msgfmt --check-format --statistics --output-file $(CATALOGUE:.po=.mo) $(CATALOGUE)
 
 lock: $(INSTALLED)
 	@$(BIN)/pip install --quiet pip-tools

@@ -1,15 +1,19 @@
+from django.apps import apps
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop, ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
+from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import second_factor
@@ -130,8 +134,43 @@ class UserIdentityAdmin(KeyHubAdmin):
         return Q(user__in=User.objects.filter(is_email(term))) | Q(provider_sub=term)
 
 
+# What the table of permissions says in English.
+gettext_noop("Can add %(rows)s")
+gettext_noop("Can change %(rows)s")
+gettext_noop("Can delete %(rows)s")
+gettext_noop("Can view %(rows)s")
+
+
+def permission_in_words(permission: Permission) -> str:
+    """As str() of it, in the language that is active."""
+    app = apps.get_app_config(permission.content_type.app_label).verbose_name
+    model = permission.content_type.model_class()
+    if model is None:
+        return str(permission)
+    action, rows = permission.codename.partition("_")[0], gettext(model._meta.verbose_name)
+    is_djangos = permission.name == f"Can {action} {model._meta.verbose_name_raw}"
+    sentence = f"Can {action} %(rows)s" if is_djangos else permission.name
+    return f"{gettext(app)} | {rows} | {gettext(sentence) % {'rows': rows}}"
+
+
+class PermissionsInWords:
+    def formfield_for_manytomany(self, db_field, request=None, **kwargs):
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.related_model is Permission:
+            field.label_from_instance = permission_in_words
+        return field
+
+
+admin.site.unregister(Group)
+
+
+@admin.register(Group)
+class GroupAdmin(PermissionsInWords, DjangoGroupAdmin, ModelAdmin):
+    """Of operators who may do the same."""
+
+
 @admin.register(Operator)
-class OperatorAdmin(DatabaseForms, DjangoUserAdmin, JournaledAdmin):
+class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, JournaledAdmin):
     """For superusers alone: whoever may set another operator's password or rights could take them."""
 
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Length, Lower, Now
 from django.db.models.lookups import LessThanOrEqual
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from accounts.identities import UserIdentityQuerySet
 from accounts.users import UserQuerySet
@@ -75,8 +76,8 @@ class User(models.Model):
         ]
         indexes = [BTreeIndex(models.F("created_at").desc(), name="idx_users_created_at")]
         permissions = [
-            ("disable_user", "Can disable and enable users"),
-            ("anonymize_user", "Can anonymize users"),
+            ("disable_user", gettext_noop("Can disable and enable users")),
+            ("anonymize_user", gettext_noop("Can anonymize users")),
         ]
 
     def __str__(self) -> str:

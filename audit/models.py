@@ -5,7 +5,7 @@ from django.contrib.postgres.indexes import BTreeIndex
 from django.db import models
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from audit.export import ExportingQuerySet
@@ -75,7 +75,7 @@ class AuditLog(models.Model):
             BTreeIndex("resource_type", "resource_id", F("created_at").desc(), name="idx_audit_logs_resource_created"),
             BTreeIndex(fields=["transaction_id", "id"], name="idx_audit_logs_transaction"),
         ]
-        permissions = [("export_auditlog", "Can export the audit log")]
+        permissions = [("export_auditlog", gettext_noop("Can export the audit log"))]
 
     def __str__(self) -> str:
         return gettext("%(action)s on %(resource)s") % {"action": self.action, "resource": self.resource_type}

@@ -7,6 +7,7 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from accounts.models import User
 from auth_sessions.console_sessions import ConsoleSessionQuerySet
@@ -76,7 +77,7 @@ class Session(models.Model):
             BTreeIndex(fields=["expires_at"], condition=Q(revoked=False), name="idx_sessions_revoked_expires"),
             BTreeIndex(fields=["active_membership", "user"], name="idx_sessions_active_membership"),
         ]
-        permissions = [("revoke_session", "Can revoke sessions")]
+        permissions = [("revoke_session", gettext_noop("Can revoke sessions"))]
 
     def __str__(self) -> str:
         return str(self.id)
@@ -154,7 +155,7 @@ class ConsoleSession(models.Model):
             BTreeIndex(fields=["expires_at"], name="idx_console_sessions_expires_at"),
             BTreeIndex(fields=["organization_id", "expires_at"], name="idx_console_sessions_active"),
         ]
-        permissions = [("revoke_consolesession", "Can revoke console sessions")]
+        permissions = [("revoke_consolesession", gettext_noop("Can revoke console sessions"))]
 
     def __str__(self) -> str:
         return str(self.id)

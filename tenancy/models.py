@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import Exact
-from django.utils.translation import gettext
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
@@ -224,7 +224,7 @@ class TenantJoinCode(models.Model):
             BTreeIndex(fields=["created_by"], name="idx_tenant_join_codes_created_by"),
             BTreeIndex(F("created_at").desc(), F("id").desc(), name="idx_tenant_join_codes_created_at"),
         ]
-        permissions = [("revoke_tenantjoincode", "Can revoke tenant join codes")]
+        permissions = [("revoke_tenantjoincode", gettext_noop("Can revoke tenant join codes"))]
 
     def __str__(self) -> str:
         return self.code
