@@ -1,8 +1,8 @@
-from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group as PermissionGroup
+from django.contrib.auth.models import Permission
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
@@ -13,7 +13,6 @@ from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
-from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import second_factor
@@ -143,10 +142,10 @@ gettext_noop("Can view %(rows)s")
 
 def permission_in_words(permission: Permission) -> str:
     """As str() of it, in the language that is active."""
-    app = apps.get_app_config(permission.content_type.app_label).verbose_name
     model = permission.content_type.model_class()
     if model is None:
         return str(permission)
+    app = model._meta.app_config.verbose_name
     action, rows = permission.codename.partition("_")[0], gettext(model._meta.verbose_name)
     is_djangos = permission.name == f"Can {action} {model._meta.verbose_name_raw}"
     sentence = f"Can {action} %(rows)s" if is_djangos else permission.name
@@ -161,18 +160,28 @@ class PermissionsInWords:
         return field
 
 
-admin.site.unregister(Group)
+class SuperusersOnly(JournaledAdmin):
+    """Whoever may set another operator's password or rights could take them."""
+
+    def has_view_permission(self, request, obj=None):
+        return request.user.is_superuser
+
+    has_change_permission = has_delete_permission = has_view_permission
+
+    def has_add_permission(self, request):
+        return request.user.is_superuser
 
 
-@admin.register(Group)
-class GroupAdmin(PermissionsInWords, DjangoGroupAdmin, ModelAdmin):
-    """Of operators who may do the same."""
+admin.site.unregister(PermissionGroup)
+
+
+@admin.register(PermissionGroup)
+class PermissionGroupAdmin(PermissionsInWords, DjangoGroupAdmin, SuperusersOnly):
+    """Permissions beyond those of the roles. They are no groups of a tenant's people."""
 
 
 @admin.register(Operator)
-class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, JournaledAdmin):
-    """For superusers alone: whoever may set another operator's password or rights could take them."""
-
+class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, SuperusersOnly):
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     fieldsets = (
         (None, {"fields": ("email", "password", "name")}),
@@ -186,15 +195,6 @@ class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, Journale
     actions = ("reset_second_factor",)
     search_fields = ("email", "name")
     ordering = ("email",)
-
-    def has_view_permission(self, request, obj=None):
-        return request.user.is_superuser
-
-    def has_add_permission(self, request):
-        return request.user.is_superuser
-
-    def has_change_permission(self, request, obj=None):
-        return request.user.is_superuser
 
     def has_delete_permission(self, request, obj=None):
         return False  # the operator's log entries would go, too

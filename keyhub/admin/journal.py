@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.apps import apps
+from django.contrib.auth.models import Group as PermissionGroup
 from django.db import models
 from django.http import HttpRequest
 
@@ -69,6 +70,8 @@ def lookups_of(row: models.Model) -> dict[str, object]:
 
 def resource_type_of(model: type[models.Model]) -> str:
     """TenantJoinCode: tenant_join_code."""
+    if model is PermissionGroup:  # a group is one of a tenant's people
+        return "permission_group"
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", model.__name__).lower()
 
 

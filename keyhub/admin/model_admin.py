@@ -5,6 +5,7 @@ from functools import partial
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
@@ -184,6 +185,8 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
         return [path("<path:object_id>/operation/<slug:verb>/", view, name=name), *super().get_urls()]
 
     def get_actions(self, request):
+        if IS_POPUP_VAR in request.GET:
+            return {}
         many = [each for each in offered(self.model) if each.is_for_many and each.is_permitted(request, self)]
         named = {each.verb: (partial(self._operation_on_many, each), each.verb, each.label) for each in many}
         return super().get_actions(request) | named

@@ -26,7 +26,10 @@ MENU = [
         (_("Console sessions"), "terminal", "auth_sessions", "consolesession"),
     ]),
     (_("Evidence"), [(_("Audit log"), "history", "audit", "auditlog")]),
-    (_("Site"), [(_("Operators"), "shield_person", "accounts", "operator")]),
+    (_("Site"), [
+        (_("Operators"), "shield_person", "accounts", "operator"),
+        (_("Permission groups"), "lock_person", "auth", "group"),
+    ]),
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
+from django.conf import settings
 from django.core.cache import cache
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
@@ -136,7 +137,7 @@ def health(request: HttpRequest) -> HttpResponse:
         "state": worst,
         "summary": _summary(findings),
         "age": timesince(look.at) if timezone.now() - look.at > timedelta(minutes=1) else _("less than a minute"),
-        "notes": [_sentence(note) for note in look.report.notes],
+        "notes": [in_english(_sentence(note)) for note in look.report.notes] + _missing(),
         "table": Table([_("Check"), _("Severity"), _("Object"), _("Problem"), _("Mend")], rows),
     }
     return render(request, "keyhub/health.html", shown)
@@ -158,6 +159,10 @@ def _look(again: bool) -> Look:
 def in_english(text: str) -> str:
     """What a command says, which speaks English alone; told to those who read it aloud."""
     return format_html('<span lang="en">{}</span>', text)
+
+
+def _missing() -> list[str]:
+    return [] if settings.BACKUP_URL else [_("Backups are not looked for, because BACKUP_URL is not set.")]
 
 
 def _summary(findings: list[dbhealth.Finding]) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 
+from django.contrib.auth.models import Group as PermissionGroup
 from django.utils import timezone
 
 from accounts.models import Operator, User
@@ -41,6 +42,8 @@ class Scene:
     used_up: TenantJoinCode
     optics: Group
     session: Session
+    victim: Operator
+    permissions: PermissionGroup
 
 
 def build() -> Scene:
@@ -77,7 +80,12 @@ def build() -> Scene:
     OAuthState.objects.begin("https://accounts.example.com", redirect_uri="/home")
     ConsoleSession.objects.start(organization.pk)
     AuditLog.objects.ingest(_days(organization, laboratory, [alice, bob, dana]))
-    return Scene(operator, organization, laboratory, alice, bob, dana, charlie, leaked, fresh, used_up, optics, session)
+    return Scene(
+        operator=operator, organization=organization, laboratory=laboratory, alice=alice, bob=bob, dana=dana,
+        charlie=charlie, leaked=leaked, fresh=fresh, used_up=used_up, optics=optics, session=session,
+        victim=OperatorFactory(email="victor@keyhub.test", name="Victor"),
+        permissions=PermissionGroup.objects.create(name="Night shift"),
+    )  # fmt: skip
 
 
 def _days(organization: Organization, laboratory: Tenant, users: list[User]):

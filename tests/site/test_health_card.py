@@ -59,6 +59,10 @@ def test_the_newest_proved_backup_is_told(admin, settings, tmp_path):
     assert "manage.py dbbackup --prove" in text
 
 
+def test_where_no_backups_are_kept_that_is_told(admin):
+    assert "Backups are not looked for, because BACKUP_URL is not set." in admin.get(HEALTH).text
+
+
 def test_of_many_who_ask_one_looks(monkeypatch):
     looks = []
 
