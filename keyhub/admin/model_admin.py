@@ -301,8 +301,8 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
                 ):
                     forbidden.add(model._meta.verbose_name)
             elif action in EMPTYING:
-                text = _("%(rows)s that stay, with %(column)s emptied: %(number)s")
-                lines.append(text % {"rows": capfirst(name), "column": emptied, "number": rows})
+                text = _("%(rows)s that stay, with “%(column)s” emptied: %(number)s")
+                lines.append(text % {"rows": capfirst(name), "column": _names_of(model, emptied), "number": rows})
             else:
                 text = _(
                     "%(rows)s: %(number)s. Delete or move them first: the database deletes nothing that is still "
@@ -333,6 +333,11 @@ class ReadOnlyAdmin(KeyHubAdmin):
         return lookup in named | ranges or (
             column in self.list_filter and condition in ("", "exact", "gte", "lt", "isnull")
         )
+
+
+def _names_of(model: type[models.Model] | None, columns: str) -> str:
+    names = {field.column: str(field.verbose_name) for field in model._meta.concrete_fields} if model else {}
+    return ", ".join(names.get(column, column) for column in columns.split(", "))
 
 
 def violation_of(diagnostics: Diagnostic) -> str:
