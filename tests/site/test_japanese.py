@@ -40,7 +40,7 @@ DATA = re.compile(
     r"|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|\bKH(-[0-9A-Z]+)+"  # join codes
     r"|\b([A-Z0-9]{4} ){7}[A-Z0-9]{4}\b"  # the secret of a device
-    r"|\buser\.login（session）"  # the name of an audit row
+    r"|\b(user\.login|document\.read)（(session|document)）"  # the name of an audit row
     r"|\b(user\.login|document\.read|operator\.sign_in|acme\.example|[a-z_]+\.export)\b"
     r"|\bORG-[A-Z0-9-]+|\bsub-\d+"
     r"|: [\w+/]+\*+"  # what is shown of a hashed password
