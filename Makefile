@@ -6,17 +6,19 @@ BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 INSTALLED := $(VENV)/.requirements-installed
 CATALOGUE := keyhub/locale/ja/LC_MESSAGES/django.po
+PORT ?= 8443
 
-.PHONY: help up run down test lint lock messages
+.PHONY: help up run serve down test lint lock messages
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make up     environment, embedded PostgreSQL, migrate, auditpartitions, dbhealth, first operator"
 	@echo "make run    the admin site on http://127.0.0.1:8000/admin/ (development server)"
+	@echo "make serve  the site as production runs it, on https://127.0.0.1:$(PORT)/admin/ (gunicorn)"
 	@echo "make down   stop the embedded PostgreSQL"
 	@echo "make test   lint and tests"
-	@echo "make messages  collect the words of the site for its Japanese catalogue, and compile it (needs gettext)"
-	@echo "make lock   write requirements.lock anew from pyproject.toml"
+	@echo "make lock   write requirements.lock and requirements-production.lock anew from pyproject.toml"
+	@echo "make messages   the words of the site, collected for its Japanese catalogue and compiled (needs gettext)"
 
 up: $(INSTALLED) .env
 	@$(MANAGE) migrate
@@ -27,6 +29,9 @@ up: $(INSTALLED) .env
 
 run: $(INSTALLED) .env
 	@$(MANAGE) runserver 127.0.0.1:8000
+
+serve: $(INSTALLED) .env
+	@$(BIN)/python -m keyhub.serve --port $(PORT)
 
 down: $(INSTALLED) .env
 	@$(MANAGE) embedded stop
@@ -54,9 +59,10 @@ messages: $(INSTALLED)
 
 lock: $(INSTALLED)
 	@$(BIN)/pip install --quiet pip-tools
-	@$(BIN)/pip-compile --quiet --generate-hashes --all-extras --strip-extras --allow-unsafe --no-header \
-		--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
-		--output-file requirements.lock pyproject.toml
+	@$(COMPILE) --all-extras --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraint requirements.lock --output-file requirements-production.lock pyproject.toml
+COMPILE = $(BIN)/pip-compile --quiet --generate-hashes --strip-extras --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options
 
 # Written aside: a half .env, say on a full disk, would count as made.
 .env: | $(INSTALLED)

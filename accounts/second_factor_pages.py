@@ -22,7 +22,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from accounts import gate, second_factor
 
 KEY = "second_factor_key"
-OF_THE_SITE = ("available_apps", "sidebar_navigation")  # what who is half signed in is not shown
+OF_THE_SITE = ("available_apps", "sidebar_navigation", "site_url")  # what who is half signed in is not shown
 
 
 class TokenForm(forms.Form):
@@ -41,6 +41,18 @@ class RecoveryCodeForm(forms.Form):
         max_length=64,
         widget=UnfoldAdminTextInputWidget(
             {"autocomplete": "off", "autocapitalize": "none", "autofocus": "", "spellcheck": "false"}
+        ),
+    )
+
+
+class TokenOrCodeForm(forms.Form):
+    """Of both kinds: a keyboard of digits alone would not do."""
+
+    token = forms.CharField(
+        label=gettext_lazy("Token"),
+        max_length=64,
+        widget=UnfoldAdminTextInputWidget(
+            {"autocomplete": "one-time-code", "autocapitalize": "none", "autofocus": "", "spellcheck": "false"}
         ),
     )
 
@@ -175,6 +187,7 @@ class OfDevicePage(Page):
     """What is changed with a token alone: an open session is not enough (ASVS 7.5.1)."""
 
     template = "accounts/second_factor_change.html"
+    form_class = TokenOrCodeForm
 
     def elsewhere(self, request):
         return None if second_factor.is_asked_of(request.user) else redirect("second_factor:status")

@@ -42,7 +42,7 @@ def record(
 
     Where there is no request, a script or a test has called Django's functions: nobody came to the door.
     """
-    if request is None or not request.META:
+    if request is None or request.method is None:
         return
     apps.get_model("audit", "AuditLog").objects.record(
         action,
@@ -70,8 +70,11 @@ def token_was_right(sender, request, user, method, **kwargs) -> None:
 
 @receiver(user_login_failed, dispatch_uid="accounts.sign_ins")
 def password_was_wrong(sender, credentials, request=None, **kwargs) -> None:
-    if not getattr(request, "axes_locked_out", False):
-        record("operator.sign_in", request, operator_named(typed_email(credentials)), "failure", reason="password")
+    """django-axes has heard of it before, as this module imports its signals: the failure that locks says so."""
+    locked = getattr(request, "axes_locked_out", False)
+    if not locked or _was_counted(request):
+        about = {"reason": "password"} | ({"locked": True} if locked else {})
+        record("operator.sign_in", request, operator_named(typed_email(credentials)), "failure", **about)
 
 
 @receiver(second_factor.failed, dispatch_uid="accounts.sign_ins")
@@ -81,7 +84,13 @@ def token_was_wrong(sender, request, user, **kwargs) -> None:
 
 @receiver(user_locked_out, dispatch_uid="accounts.sign_ins")
 def was_locked(sender, request, username, **kwargs) -> None:
-    record("operator.sign_in", request, operator_named(username), "denied", reason="too many failures")
+    if not _was_counted(request):
+        record("operator.sign_in", request, operator_named(username), "denied", reason="too many failures")
+
+
+def _was_counted(request: HttpRequest) -> bool:
+    """Whether the password was tried. django-axes counts no try that a lock forestalls."""
+    return request.axes_failures_since_start is not None
 
 
 @receiver(user_logged_out, dispatch_uid="accounts.sign_ins")

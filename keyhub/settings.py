@@ -90,6 +90,9 @@ ALLOWED_HOSTS = _required(
 ALLOWED_HOSTS = [host.strip() for host in ALLOWED_HOSTS.split(",") if host.strip()]
 DEMO_DATA = _boolean("DEMO_DATA", default=DEBUG)
 BEHIND_TLS_PROXY = _boolean("BEHIND_TLS_PROXY", default=False)
+METRICS_TOKEN = _text("METRICS_TOKEN")
+if METRICS_TOKEN and len(METRICS_TOKEN) < 32:
+    raise ImproperlyConfigured("METRICS_TOKEN has less than 32 characters. Set it to as many random ones, or to none.")
 
 # Of backups: docs/operations/dbbackup.md
 BACKUP_URL = _text("BACKUP_URL")
@@ -161,6 +164,7 @@ AXES_VERBOSE = False
 AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken"]
 
 MIDDLEWARE = [
+    "keyhub.probes.middleware.Probes",  # first: nothing else may stand between a load balancer and its answer
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "keyhub.response_headers.PermissionsPolicyMiddleware",
@@ -224,12 +228,37 @@ UNFOLD = {
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_ALLOW_ALL_ORIGINS = False  # the site serves its files to its own pages alone
 
 # Of operators' sessions, as of users': half an hour idle, twelve hours in all (accounts/gate.py). OWASP ASVS 5.0, 7.3.
 SESSION_COOKIE_AGE = 30 * 60
 OPERATOR_SESSION_LIFETIME = timedelta(hours=12)
 
 if not DEBUG:
+    # Development and tests need no collectstatic.
+    STORAGES = {
+        "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+        "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+    }
+    MIDDLEWARE.insert(
+        MIDDLEWARE.index("django.middleware.security.SecurityMiddleware") + 1,
+        "whitenoise.middleware.WhiteNoiseMiddleware",
+    )
+    # Each thread of a worker keeps its connection: docs/decisions/2026-11-26-serving-by-gunicorn-and-whitenoise.md
+    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    # Django's own configuration would mail errors to nobody.
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": "keyhub.log_lines.OneLine"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": "WARNING"},
+        # What scanners ask for all day, pages that are not there and hosts that are not ours, is in the access log.
+        "loggers": {
+            "django.request": {"level": "ERROR"},
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
+        },
+    }
     SECURE_SSL_REDIRECT = True
     SECURE_HSTS_SECONDS = 365 * 24 * 60 * 60
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True

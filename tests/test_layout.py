@@ -7,6 +7,7 @@ import ast
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def page_has_its_command(root: Path) -> Iterator[str]:
 
 def named_command_exists(root: Path) -> Iterator[str]:
     """What people are told to run is there. Decisions and the changelog may name what is gone."""
-    for path in files(root, "Makefile", "*.md", "*.yml", ".ci/run"):
+    for path in files(root, "Makefile", "Dockerfile", "*.md", "*.yml", "*.yaml", ".ci/run"):
         if path.name == "CHANGELOG.md" or path.match("docs/decisions/*"):
             continue
         text = (root / path).read_text(encoding="utf-8")
@@ -179,14 +180,46 @@ def _imported_modules(root: Path, tree: ast.Module) -> Iterator[str]:
 
 
 def lock_pins_hashes_and_names_no_address(root: Path) -> Iterator[str]:
-    text = (root / "requirements.lock").read_text(encoding="utf-8")
-    for line in text.splitlines():
-        if "://" in line or line.startswith("-"):
-            yield f"requirements.lock: {line!r} is an address or an option"
-    for requirement in re.split(r"\n(?=[^\s#])", text.replace("\\\n", " ")):
-        head = requirement.split()[0] if requirement.strip() else ""
-        if head and not head.startswith("-") and ("==" not in head or "--hash=sha256:" not in requirement):
-            yield f"requirements.lock: {head} lacks its version or its hashes"
+    for path in files(root, "requirements*.lock"):
+        for line in (root / path).read_text(encoding="utf-8").splitlines():
+            if "://" in line or line.startswith("-"):
+                yield f"{path}: {line!r} is an address or an option"
+        for head, requirement in requirements(root / path).items():
+            if not head.startswith("-") and ("==" not in head or "--hash=sha256:" not in requirement):
+                yield f"{path}: {head} lacks its version or its hashes"
+
+
+def production_lock_is_the_production_part_of_the_lock(root: Path) -> Iterator[str]:
+    """What is served is what was tested, and nothing that is for tests alone."""
+    path = root / "requirements-production.lock"
+    if not path.exists():
+        return
+    whole, production = requirements(root / "requirements.lock"), requirements(path)
+    for head, requirement in production.items():
+        if whole.get(head) != requirement:
+            yield f"requirements-production.lock: {head} is not in requirements.lock with the same hashes: make lock"
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    locked = {canonical(head) for head in production}
+    wanted = {canonical(requirement) for requirement in project["dependencies"]}
+    for name in sorted(wanted - locked):
+        yield f"requirements-production.lock lacks {name}: make lock"
+    for name in sorted(({canonical(name) for name in project["optional-dependencies"]["dev"]} - wanted) & locked):
+        yield f"requirements-production.lock has {name}, a development package: make lock"
+
+
+def requirements(path: Path) -> dict[str, str]:
+    """name==version of each requirement in a lock file: the requirement without its comments."""
+    found = {}
+    for requirement in re.split(r"\n(?=[^\s#])", path.read_text(encoding="utf-8").replace("\\\n", " ")):
+        text = " ".join(re.sub(r"#.*", "", requirement).split())
+        if text:
+            found[text.split()[0]] = text
+    return found
+
+
+def canonical(requirement: str) -> str:
+    """The name of a requirement, as https://packaging.python.org/en/latest/specifications/name-normalization/ says."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
 
 
 def first_screen_names_both_commands(root: Path) -> Iterator[str]:
@@ -375,6 +408,27 @@ FIRES: list[tuple[Rule, dict[str, str], list[str]]] = [
             "requirements.lock: '--index-url https://packages.example/' is an address or an option",
             "requirements.lock: psycopg==3.3.9 lacks its version or its hashes",
             "requirements.lock: ruff lacks its version or its hashes",
+        ],
+    ),
+    (
+        lock_pins_hashes_and_names_no_address,
+        {"requirements.lock": "", "requirements-production.lock": "psycopg==3.3.9\n"},
+        ["requirements-production.lock: psycopg==3.3.9 lacks its version or its hashes"],
+    ),
+    (
+        production_lock_is_the_production_part_of_the_lock,
+        {
+            "pyproject.toml": "[project]\ndependencies = ['Django~=5.2', 'gunicorn~=27.0']\n"
+            "[project.optional-dependencies]\ndev = ['factory_boy~=3.3', 'ruff~=0.17']\n",
+            "requirements.lock": f"django==5.2.19 \\\n    {HASH}\n    # via keyhub\n"
+            f"factory-boy==3.3.3 \\\n    {HASH}\nasgiref==3.13.0 \\\n    {HASH}\n",
+            "requirements-production.lock": f"django==5.2.19 \\\n    {HASH}\n    # via -c requirements.lock\n"
+            f"factory-boy==3.3.3 \\\n    {HASH}\nasgiref==3.13.0 \\\n    {HASH}0\n",
+        },
+        [
+            "requirements-production.lock: asgiref==3.13.0 is not in requirements.lock with the same hashes: make lock",
+            "requirements-production.lock lacks gunicorn: make lock",
+            "requirements-production.lock has factory-boy, a development package: make lock",
         ],
     ),
     (

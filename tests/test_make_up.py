@@ -62,7 +62,17 @@ class Checkout:
 
 
 def copy_checkout(folder: Path) -> None:
-    made = (".git", ".venv", ".env", ".postgres", "__pycache__", ".pytest_cache", ".ruff_cache", "staticfiles")
+    made = (
+        ".git",
+        ".venv",
+        ".env",
+        ".postgres",
+        ".serve",
+        "__pycache__",
+        ".pytest_cache",
+        ".ruff_cache",
+        "staticfiles",
+    )
     shutil.copytree(REPOSITORY, folder, ignore=shutil.ignore_patterns(*made))
 
 

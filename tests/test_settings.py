@@ -24,6 +24,7 @@ PRODUCTION = {
     "DEMO_DATA": "",
     "LANGUAGE_CODE": "",
     "BEHIND_TLS_PROXY": "",
+    "SECOND_FACTOR": "",
 }
 FORMS = "postgres://user:password@host:5432/database or, in development, embedded:///absolute/folder"
 
@@ -97,8 +98,16 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             "BEHIND_TLS_PROXY is 'nginx', which is neither on nor off. Set it to on or off.",
         ),
         (
+            {"SECOND_FACTOR": "sometimes"},
+            "SECOND_FACTOR is 'sometimes', which is neither on nor off. Set it to on or off.",
+        ),
+        (
             {"IDENTITY_SESSION_LIFETIME": "for ever"},
             "IDENTITY_SESSION_LIFETIME: 'for ever' is no duration: write 30m, 24h or 7d.",
+        ),
+        (
+            {"METRICS_TOKEN": "hunter2"},
+            "METRICS_TOKEN has less than 32 characters. Set it to as many random ones, or to none.",
         ),
         ({"LANGUAGE_CODE": "fr"}, "LANGUAGE_CODE is 'fr', which KeyHub does not speak. Set it to en or ja."),
         (
@@ -171,6 +180,7 @@ OPTIONAL = {
     "BACKUP_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
+    "METRICS_TOKEN",
     "POSTGRES_BIN",
 }
 
@@ -234,6 +244,15 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
         ({}, ["IDENTITY_SESSION_LIFETIME", "IDENTITY_SESSION_IDLE_TIMEOUT"], ["12:00:00", "0:30:00"]),
         ({"IDENTITY_SESSION_IDLE_TIMEOUT": "1h"}, ["IDENTITY_SESSION_IDLE_TIMEOUT"], ["1:00:00"]),
         ({}, ["SECURE_PROXY_SSL_HEADER"], [None]),
+        ({}, ["SECOND_FACTOR"], [True]),
+        ({"DEBUG": "on"}, ["SECOND_FACTOR"], [False]),
+        ({"DEBUG": "on", "SECOND_FACTOR": "on"}, ["SECOND_FACTOR"], [True]),
+        ({"SECOND_FACTOR": "off"}, ["SECOND_FACTOR"], [False]),
+        ({}, ["SESSION_COOKIE_NAME", "CSRF_COOKIE_NAME"], ["__Host-session", "__Host-csrf"]),
+        ({}, ["SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE"], [True, True, "Lax"]),
+        ({}, ["SESSION_COOKIE_PATH", "SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_SECURE"], ["/", None, True]),
+        ({}, ["SESSION_COOKIE_AGE", "OPERATOR_SESSION_LIFETIME"], [1800, "12:00:00"]),
+        ({}, ["METRICS_TOKEN", "WHITENOISE_ALLOW_ALL_ORIGINS"], ["", False]),
         ({"BEHIND_TLS_PROXY": "on"}, ["SECURE_PROXY_SSL_HEADER"], [["HTTP_X_FORWARDED_PROTO", "https"]]),
     ],
 )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from keyhub.dbhealth.findings import Allowed, Report
 
+FILE_NAME = "dbhealth.toml"  # beside manage.py
 WANTED = {"id": str, "object": str, "reason": str, "expires": date}
 
 

@@ -3,10 +3,13 @@
 from keyhub.dbhealth import backups, data, drift_checks, records, server
 from keyhub.dbhealth.examination import Phase, register
 
-register(records.pending, ["keyhub.H001"], phases=[Phase.POST_MIGRATE])
-register(records.applied, ["keyhub.H001", "keyhub.H005", "keyhub.H006", "keyhub.H007"])
+register(records.pending, ["keyhub.H001"], phases=[Phase.POST_MIGRATE], to_serve=["keyhub.H001"])
+register(records.recorded, ["keyhub.H001"], to_serve=["keyhub.H001"])
+register(records.applied, ["keyhub.H005", "keyhub.H006", "keyhub.H007"])
 register(records.elsewhere, ["keyhub.H008"])
 register(drift_checks.drift, sorted({*drift_checks.IDS.values(), drift_checks.STALE}), may_wait=True)
 register(server.server, [f"keyhub.H{number:03}" for number in range(20, 36)], phases=[Phase.PRE_MIGRATE])
+# By its id alone: who monitors may do so on a standby, or as a role that is read-only on purpose.
+register(server.takes_writes, ["keyhub.H036"], to_serve=["keyhub.H036"], by_id_alone=True)
 register(backups.backups, ["keyhub.H050", "keyhub.H051"], phases=[Phase.PRE_MIGRATE])
 register(data.orphans, [data.ORPHANS], reads_rows=True)

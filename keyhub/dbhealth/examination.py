@@ -128,6 +128,8 @@ class Registered:
     phases: frozenset[Phase] = frozenset(Phase)
     reads_rows: bool = False
     may_wait: bool = False
+    to_serve: frozenset[str] = frozenset()
+    by_id_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ class Selection:
         return (
             any(map(self.wants, registered.ids))
             and (self.phase is None or self.phase in registered.phases)
-            and (self.data or not registered.reads_rows or bool(self.only & set(registered.ids)))
+            and (bool(self.only & set(registered.ids)) or not registered.by_id_alone)
+            and (bool(self.only & set(registered.ids)) or not registered.reads_rows or self.data)
         )
 
 
@@ -165,14 +168,20 @@ def register(
     phases: Iterable[Phase] = Phase,
     reads_rows: bool = False,
     may_wait: bool = False,
+    to_serve: Iterable[str] = (),
+    by_id_alone: bool = False,
 ) -> None:
     """Add a check to every run of dbhealth, with the ids of all that it can yield.
 
     One that `reads_rows` runs with --data alone. One that `may_wait` asks for locks on tables; where they are not to be
-    had, the rest of the run goes on.
+    had, the rest of the run goes on. A critical finding of an id in `to_serve` keeps a process of the site from
+    serving, so the check must be cheap: keyhub.probes runs it every second. One `by_id_alone` is left out of a run that
+    does not name one of its ids.
     """
     _registry.checks = [known for known in _registry.checks if known.check is not check]
-    _registry.checks.append(Registered(check, tuple(ids), frozenset(phases), reads_rows, may_wait))
+    _registry.checks.append(
+        Registered(check, tuple(ids), frozenset(phases), reads_rows, may_wait, frozenset(to_serve), by_id_alone)
+    )
 
 
 def made_at_run_time(identity: str) -> None:
@@ -187,6 +196,11 @@ def is_made_at_run_time(identity: str) -> bool:
 
 def known_ids() -> set[str]:
     return {check_id for registered in _registry.checks for check_id in registered.ids} | {NOT_LOOKED}
+
+
+def ids_to_serve() -> frozenset[str]:
+    """The ids without whose critical findings a process of the site can serve."""
+    return frozenset(check_id for registered in _registry.checks for check_id in registered.to_serve)
 
 
 def ids(selection: Selection) -> list[str]:

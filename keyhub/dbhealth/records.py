@@ -31,18 +31,24 @@ def _in_order(examination: Examination) -> list[tuple[str, str]]:
     return [key for key in listed if key in nodes] + sorted(set(nodes) - set(listed))
 
 
+def recorded(examination: Examination) -> Iterator[Finding | Unreadable]:
+    """keyhub.H001: there are no records, although there are tables."""
+    if examination.records is not None:
+        return
+    if examination.lacks_records:
+        yield Unreadable("keyhub.H001", "django_migrations")
+    else:
+        yield Finding(
+            "keyhub.H001", Severity.CRITICAL, "django_migrations",
+            "nothing is recorded as applied, although there are tables",
+            "restore django_migrations from a backup",
+        )  # fmt: skip
+
+
 def applied(examination: Examination) -> Iterator[Finding | Unreadable]:
     """keyhub.H005 unknown to the code, keyhub.H006 edited since, keyhub.H007 applied more than once."""
     records = examination.records
     if records is None:
-        if examination.lacks_records:
-            yield Unreadable("keyhub.H001", "django_migrations")
-        else:
-            yield Finding(
-                "keyhub.H001", Severity.CRITICAL, "django_migrations",
-                "nothing is recorded as applied, although there are tables",
-                "restore django_migrations from a backup",
-            )  # fmt: skip
         return
     for key, count in sorted(records.items()):
         if count > 1:

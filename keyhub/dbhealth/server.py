@@ -1,4 +1,4 @@
-"""What endangers the database as a whole: keyhub.H020 to H035, from one query (server.sql)."""
+"""What endangers the database as a whole: keyhub.H020 to H035, from one query (server.sql), and H036."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -58,6 +58,28 @@ def server(examination: Examination) -> Results:
         if facts.get("table") in examination.drifted_tables:
             continue
         yield from HANDLERS[check](name, facts)
+
+
+def takes_writes(examination: Examination) -> Results:
+    """keyhub.H036: sessions begin read-only, whatever says so; on a standby, every one is.
+
+    transaction_read_only does not tell: the examination's own transaction is read-only.
+    """
+    ((standby, read_only),) = examination.rows(
+        "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only')::boolean"
+    )
+    if standby:
+        yield Finding(
+            "keyhub.H036", Severity.CRITICAL, "this server", "the server is a standby: it takes no writes",
+            "point DATABASE_URL at the primary, or name all servers and target_session_attrs=read-write in it",
+        )  # fmt: skip
+    elif read_only:
+        yield Finding(
+            "keyhub.H036", Severity.CRITICAL, "default_transaction_read_only",
+            "sessions begin read-only: the database takes no writes",
+            "-- Look in pg_settings and pg_db_role_setting for who sets it.\n"
+            "ALTER SYSTEM RESET default_transaction_read_only;\nSELECT pg_reload_conf();",
+        )  # fmt: skip
 
 
 def _read_fresh_sequences(examination: Examination, rows: list[tuple[str, str, Facts]]) -> None:

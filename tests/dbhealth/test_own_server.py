@@ -98,6 +98,31 @@ def test_a_standby_that_is_behind(own_server):
     assert lines[1:] == ["look at the standby's log, its disk and the network between the two"]
 
 
+def test_a_server_that_takes_no_writes(own_server, findings):
+    assert findings("keyhub.H036") == ["default: healthy"]
+    with own_server.connect("keyhub") as client:
+        client.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        client.execute("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + 30
+    while len(lines := findings("keyhub.H036")) == 1:  # the postmaster reads it in its own time
+        assert time.monotonic() < deadline
+    assert lines == [
+        "CRITICAL keyhub.H036 default_transaction_read_only: sessions begin read-only: the database takes no writes",
+        "    -- Look in pg_settings and pg_db_role_setting for who sets it.",
+        "    ALTER SYSTEM RESET default_transaction_read_only;",
+        "    SELECT pg_reload_conf();",
+        "default: 1 critical",
+    ]
+    own_server.stop()
+    (own_server.data_directory / "standby.signal").touch()
+    own_server.start()
+    assert findings("keyhub.H036") == [
+        "CRITICAL keyhub.H036 this server: the server is a standby: it takes no writes",
+        "    point DATABASE_URL at the primary, or name all servers and target_session_attrs=read-write in it",
+        "default: 1 critical",
+    ]
+
+
 LOWERED = """
 import sys
 import django

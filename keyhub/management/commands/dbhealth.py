@@ -15,7 +15,7 @@ from keyhub.migrate.runner_lock import PoolerError
 EXIT_FINDINGS = 1
 EXIT_USAGE = 2
 EXIT_NOT_CHECKED = 3
-ALLOW_LIST = settings.BASE_DIR / "dbhealth.toml"
+ALLOW_LIST = settings.BASE_DIR / allowances.FILE_NAME
 
 
 class Command(BaseCommand):
