@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_noop, ngettext
 
 from accounts.models import User
 from keyhub.admin import (
@@ -35,6 +35,7 @@ from keyhub.admin import (
     offer,
     page_of_list,
     register,
+    register_refusals,
     register_section,
     told,
     validate_organization_id,
@@ -50,6 +51,15 @@ from tenancy.models import (
     TenantJoinCode,
     TenantJoinCodeRedemption,
     TenantMembership,
+)
+
+# Of the triggers of tenancy/sql, and of memberships.py.
+register_refusals(
+    gettext_noop("tenant {} would be left without an admin. Make somebody else an admin first, or delete the tenant."),
+    gettext_noop("The user {} is anonymized, and becomes nobody's member."),
+    gettext_noop("{} {} stays in its tenant. Make another one there."),
+    gettext_noop("user {} is no member of the group's tenant {}. Make the user a member of the tenant first."),
+    gettext_noop("Membership {} has ended: only an active one can be changed."),
 )
 
 EXPIRES_SOON = timedelta(days=7)

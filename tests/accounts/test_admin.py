@@ -295,7 +295,7 @@ def test_deleting_a_user_says_what_goes_along(admin):
     }
     assert response.context["deleted_objects"] == [
         f'User: <a href="{url("accounts_user_change", alice.pk)}">alice@example.com</a>',
-        "Tenant join codes that stay, with created_by emptied: 1",
+        "Tenant join codes that stay, with “created by” emptied: 1",
     ]
     assert admin.post(page, {"post": "yes"}).url == url("accounts_user_changelist")
     assert not User.objects.filter(pk=alice.pk).exists()
@@ -309,7 +309,7 @@ def test_deleting_selected_users_says_what_goes_along(admin):
     selected = {"action": "delete_selected", "_selected_action": [alice.pk, bob.pk]}
     response = admin.post(url("accounts_user_changelist"), selected)
     assert {count for _, count in response.context["model_count"]} == {"2"}
-    assert "Tenant join codes that stay, with created_by emptied: 2" in response.text
+    assert "Tenant join codes that stay, with “created by” emptied: 2" in response.text
     admin.post(url("accounts_user_changelist"), {**selected, "post": "yes"})
     assert Session.objects.get().user == charlie
 
@@ -344,7 +344,7 @@ def test_the_delete_page_knows_tables_that_have_no_model(admin):
             "pairs": "2",
             "tenant memberships": "1",
         }
-        assert response.context["deleted_objects"][1:] == ["Desks that stay, with user_id emptied: 1"]
+        assert response.context["deleted_objects"][1:] == ["Desks that stay, with “user_id” emptied: 1"]
         assert response.context["protected"] == []
         assert admin.post(page, {"post": "yes"}).status_code == 302
         cursor.execute("SELECT (SELECT count(*) FROM badges), (SELECT count(*) FROM pairs), * FROM desks")

@@ -524,7 +524,7 @@ def test_deleting_a_tenant_says_what_goes_with_it(admin):
     )
     assert response.context["deleted_objects"] == [
         f'Tenant: <a href="{url("tenant_change", tenant.pk)}">Lab</a>',
-        "Sessions that stay, with active_membership_id emptied: 1",
+        "Sessions that stay, with “active membership” emptied: 1",
     ]
 
     with CaptureQueriesContext(connection) as captured:
@@ -549,7 +549,7 @@ def test_the_delete_page_counts_no_further_than_a_thousand(admin):
     assert delete_page(response)[0] == {"tenants": "1", "tenant memberships": "at least 1,000"}
     # Of these the page knows only what refers to the thousand.
     (sessions,) = response.context["deleted_objects"][1:]
-    assert re.fullmatch(r"Sessions that stay, with active_membership_id emptied: at least \d{3}", sessions)
+    assert re.fullmatch(r"Sessions that stay, with “active membership” emptied: at least \d{3}", sessions)
     reads = [query["sql"] for query in captured.captured_queries if "parent.ctid" in query["sql"]]
     assert len(reads) == 6  # memberships, codes, groups; sessions, redemptions, group memberships
     assert all(" LIMIT " in sql for sql in reads)
