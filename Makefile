@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.requirements-installed
 CATALOGUE := keyhub/locale/ja/LC_MESSAGES/django.po
 PORT ?= 8443
 
-.PHONY: help up run serve down test lint lock messages
+.PHONY: help up run serve down test browser screenshots lint lock messages
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make serve  the site as production runs it, on https://127.0.0.1:$(PORT)/admin/ (gunicorn)"
 	@echo "make down   stop the embedded PostgreSQL"
 	@echo "make test   lint and tests"
+	@echo "make screenshots   docs/screenshots anew, for docs/site.md"
 	@echo "make lock   write requirements.lock and requirements-production.lock anew from pyproject.toml"
 	@echo "make messages   the words of the site, collected for its Japanese catalogue and compiled (needs gettext)"
 
@@ -36,7 +37,7 @@ serve: $(INSTALLED) .env
 down: $(INSTALLED) .env
 	@$(MANAGE) embedded stop
 
-test: $(INSTALLED) lint
+test: $(INSTALLED) lint browser
 	@$(BIN)/python -m pytest
 	@if [ -x "$(OLDEST_POSTGRES)/postgres" ]; then \
 		echo "The database tests again, on the PostgreSQL of $(OLDEST_POSTGRES):"; \
@@ -45,6 +46,19 @@ test: $(INSTALLED) lint
 		echo "No PostgreSQL in $(OLDEST_POSTGRES): the database tests ran on the embedded one alone."; \
 	fi
 OLDEST_POSTGRES ?= /usr/lib/postgresql/15/bin
+
+# Never fails: where none is to be had, the tests that need it are skipped. Ubuntu's chromium is a stub that asks for snap.
+browser:
+	@for program in chromium chromium-browser google-chrome; do $$program --version >/dev/null 2>&1 && exit 0; done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Chromium, for the tests of the site …"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+			</dev/null >/dev/null 2>&1 && chromium --version >/dev/null 2>&1 && exit 0; \
+	fi; \
+	echo "There is no Chromium here, and it could not be installed: the tests of the site in a browser are skipped."
+
+screenshots: $(INSTALLED) browser
+	@$(BIN)/python -m pytest -n 0 tests/browser/screenshots.py
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet

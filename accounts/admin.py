@@ -179,6 +179,8 @@ admin.site.unregister(PermissionGroup)
 class PermissionGroupAdmin(PermissionsInWords, DjangoGroupAdmin, SuperusersOnly):
     """Permissions beyond those of the roles. They are no groups of a tenant's people."""
 
+    filter_horizontal = ()  # as below
+
 
 @admin.register(Operator)
 class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, SuperusersOnly):
@@ -195,6 +197,8 @@ class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, Superuse
     actions = ("reset_second_factor",)
     search_fields = ("email", "name")
     ordering = ("email",)
+    sortable_by = ()
+    filter_horizontal = ()  # its boxes have no names, and are wider than a page
 
     def has_delete_permission(self, request, obj=None):
         return False  # the operator's log entries would go, too
