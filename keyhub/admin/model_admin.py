@@ -131,10 +131,12 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        if isinstance(self.opts.pk, models.UUIDField) and (row_id := as_uuid(term)):
-            return queryset.filter(pk=row_id), False
         exact = self.exactly(term)
         named = queryset.none() if exact is None else queryset.filter(exact)
+        if isinstance(self.opts.pk, models.UUIDField) and (row_id := as_uuid(term)):
+            row = queryset.filter(pk=row_id)
+            # Outside names may look like ids: OpenID Connect's `sub` of a user is often a UUID.
+            return (row if exact is None or row.exists() else named), False
         if not self.searches_parts or named.exists():
             return named, False
         for word in smart_split(term):

@@ -361,3 +361,22 @@ def test_deleting_needs_the_right_to_delete_what_goes_along(client):
     assert client.get(page).context["perms_lacking"] == {"tenant membership"}
     assert client.post(page, {"post": "yes"}).status_code == 403
     assert User.objects.filter(pk=alice.pk).exists()
+
+
+def test_an_identity_is_found_by_what_the_provider_calls_it_also_by_what_looks_like_an_id(admin):
+    outside = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    alices = UserIdentityFactory(user__email="alice@example.com", provider_sub=outside)
+    bobs = UserIdentityFactory(user__email="bob@example.com", provider_sub="alice@example.com")
+    expected = {
+        outside: {alices},
+        outside.upper(): set(),
+        str(bobs.pk): {bobs},
+        "Alice@Example.com": {alices},
+        "alice@example.com": {alices, bobs},
+        "bob@": {bobs},
+    }
+    found = {
+        term: set(admin.get(url("accounts_useridentity_changelist"), {"q": term}).context["cl"].result_list)
+        for term in expected
+    }
+    assert found == expected
