@@ -114,6 +114,7 @@ def registered() -> list[type[models.Model]]:
     return sorted(django_admin.site._registry, key=str)
 
 
+@pytest.mark.long
 def test_no_page_of_a_list_or_row_says_anything_in_english(site):
     shown = 0
     left = {}
