@@ -109,7 +109,7 @@ class AuditLogAdmin(ReadOnlyAdmin):
         "request_id",
     )
     list_display = (
-        "created_at",
+        "to_the_second",
         "organization_id",
         "tenant_label",
         "actor_label",
@@ -134,6 +134,10 @@ class AuditLogAdmin(ReadOnlyAdmin):
         "Exactly an action, a resource type or “type id”, or the id of an organization, a tenant, a user or an entry."
     )
     ordering = ("-created_at", "-id")
+
+    @admin.display(description=_("created at"))
+    def to_the_second(self, row: AuditLog) -> str:
+        return f"{row.created_at:%Y-%m-%d %H:%M:%S}"
 
     def get_page(self, queryset, after, before) -> KeysetPage:
         """Older pages alone: the log's own pages know no way back."""
