@@ -84,7 +84,7 @@ class GivenUpError(Exception):
     """It took too long."""
 
 
-def main(thousands: int = 100, millions: float = 1, requests: int = 20) -> None:
+def main(thousands: int = 100, millions: float = 1.0, requests: int = 20) -> None:
     rows, audit_rows = thousands * 1_000, int(millions * 1_000_000)
     needed = rows * BYTES_PER_ROW + audit_rows * BYTES_PER_AUDIT_ROW
     free = shutil.disk_usage(tempfile.gettempdir()).free
@@ -465,4 +465,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in ("keyhub", "plain"):
         measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     else:
-        main(*(int(number) for number in sys.argv[1:]))
+        main(*(kind(number) for kind, number in zip((int, float, int), sys.argv[1:], strict=False)))
