@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MANAGE := $(BIN)/python manage.py
 INSTALLED := $(VENV)/.requirements-installed
+CATALOGUE := keyhub/locale/ja/LC_MESSAGES/django.po
 PORT ?= 8443
 
-.PHONY: help up run serve down test browser screenshots lint lock
+.PHONY: help up run serve down test browser screenshots lint lock messages
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +19,7 @@ help:
 	@echo "make test   lint and tests"
 	@echo "make screenshots   docs/screenshots anew, for docs/site.md"
 	@echo "make lock   write requirements.lock and requirements-production.lock anew from pyproject.toml"
+	@echo "make messages   the words of the site, collected for its Japanese catalogue and compiled (needs gettext)"
 
 up: $(INSTALLED) .env
 	@$(MANAGE) migrate
@@ -61,6 +63,13 @@ screenshots: $(INSTALLED) browser
 lint: $(INSTALLED)
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet
+
+# The order and the header are those of the words alone, so that an edit elsewhere changes nothing here.
+messages: $(INSTALLED)
+	@$(MANAGE) makemessages --locale ja --no-obsolete --no-location --no-wrap $(foreach folder,.venv tests benchmarks docs staticfiles,--ignore $(folder))
+	@msgattrib --no-wrap --sort-output --output-file $(CATALOGUE) $(CATALOGUE)
+	@sed -i '/^"\(POT-Creation\|PO-Revision\)-Date:/d' $(CATALOGUE)
+	@msgfmt --check-format --statistics --output-file $(CATALOGUE:.po=.mo) $(CATALOGUE)
 
 lock: $(INSTALLED)
 	@$(BIN)/pip install --quiet pip-tools

@@ -2,14 +2,15 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group as PermissionGroup
+from django.contrib.auth.models import Permission
 from django.db import transaction
 from django.db.models import Q, Value
 from django.db.models.functions import Lower
 from django.db.models.lookups import Exact
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.utils.translation import gettext, gettext_noop, ngettext
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
 from django_otp.plugins.otp_static.models import StaticDevice
 from django_otp.plugins.otp_totp.models import TOTPDevice
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
@@ -25,7 +26,14 @@ from keyhub.admin import (
     KeyHubInline,
     Operation,
     offer,
+    register_refusals,
     register_section,
+)
+
+# Of the triggers of accounts/sql.
+register_refusals(
+    gettext_noop("An anonymized user gets no outside identity."),
+    gettext_noop("The user {} is anonymized, and stays so."),
 )
 
 
@@ -122,7 +130,36 @@ class UserIdentityAdmin(KeyHubAdmin):
     ordering = ("provider", "provider_sub")
 
     def exactly(self, term: str) -> Q:
-        return Q(user__in=User.objects.filter(is_email(term))) | Q(provider_sub=term)
+        theirs = UserIdentity.objects.filter(user__in=User.objects.filter(is_email(term)))
+        # UNION, each half by its index: OR would read the whole table.
+        return Q(pk__in=theirs.values("pk").union(UserIdentity.objects.filter(provider_sub=term).values("pk")))
+
+
+# What the table of permissions says in English.
+gettext_noop("Can add %(rows)s")
+gettext_noop("Can change %(rows)s")
+gettext_noop("Can delete %(rows)s")
+gettext_noop("Can view %(rows)s")
+
+
+def permission_in_words(permission: Permission) -> str:
+    """As str() of it, in the language that is active."""
+    model = permission.content_type.model_class()
+    if model is None:
+        return str(permission)
+    app = model._meta.app_config.verbose_name
+    action, rows = permission.codename.partition("_")[0], gettext(model._meta.verbose_name)
+    is_djangos = permission.name == f"Can {action} {model._meta.verbose_name_raw}"
+    sentence = f"Can {action} %(rows)s" if is_djangos else permission.name
+    return f"{gettext(app)} | {rows} | {gettext(sentence) % {'rows': rows}}"
+
+
+class PermissionsInWords:
+    def formfield_for_manytomany(self, db_field, request=None, **kwargs):
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.related_model is Permission:
+            field.label_from_instance = permission_in_words
+        return field
 
 
 class SuperusersOnly(JournaledAdmin):
@@ -141,14 +178,14 @@ admin.site.unregister(PermissionGroup)
 
 
 @admin.register(PermissionGroup)
-class PermissionGroupAdmin(DjangoGroupAdmin, SuperusersOnly):
+class PermissionGroupAdmin(PermissionsInWords, DjangoGroupAdmin, SuperusersOnly):
     """Permissions beyond those of the roles. They are no groups of a tenant's people."""
 
     filter_horizontal = ()  # as below
 
 
 @admin.register(Operator)
-class OperatorAdmin(DatabaseForms, DjangoUserAdmin, SuperusersOnly):
+class OperatorAdmin(PermissionsInWords, DatabaseForms, DjangoUserAdmin, SuperusersOnly):
     form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
     fieldsets = (
         (None, {"fields": ("email", "password", "name")}),

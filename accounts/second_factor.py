@@ -85,19 +85,21 @@ def verify(operator: Operator, token: str) -> Device:
     Which one is told by the form: six digits are of the device. Raises TokenError where it is wrong, used or too soon.
     """
     plain = _plain(token)
-    is_of_device = re.fullmatch(r"[0-9]{6}", plain)
+    is_of_device = bool(re.fullmatch(r"[0-9]{6}", plain))
     kind = TOTPDevice if is_of_device else StaticDevice
     # In one transaction: two that bring the same token at once wait for each other, and only the first gets in.
     with transaction.atomic():
         device = kind.objects.devices_for_user(operator, confirmed=True).select_for_update().first()
         if device is None:
-            refusal = _wrong()
+            refusal = _wrong(is_of_device)
         else:
             allowed, reason = device.verify_is_allowed()
             if not allowed:
                 refusal = _too_soon(reason)
+            elif device.verify_token(plain if is_of_device else digest(plain)):
+                refusal = None
             else:
-                refusal = None if device.verify_token(plain if is_of_device else digest(plain)) else _wrong()
+                refusal = _wrong(is_of_device)
     if refusal:
         raise TokenError(refusal)
     return device
@@ -142,8 +144,10 @@ def _plain(token: str) -> str:
     return re.sub(r"[\s-]", "", unicodedata.normalize("NFKC", token)).lower()
 
 
-def _wrong() -> str:
-    return _("This token is wrong, or was used before. Enter the next one that your device shows.")
+def _wrong(is_of_device: bool) -> str:
+    if is_of_device:
+        return _("This token is wrong, or was used before. Enter the next one that your device shows.")
+    return _("This is neither six digits nor a recovery code that opens. Each of these opens once.")
 
 
 def _too_soon(reason: dict) -> str:

@@ -75,16 +75,19 @@ class Page(View):
         return None
 
     def get(self, request: HttpRequest) -> HttpResponse:
-        return self.page(request, form=self.form_class())
+        return self.page(request, form=self.form(request)())
 
     def post(self, request: HttpRequest) -> HttpResponse:
-        form = self.form_class(request.POST)
+        form = self.form(request)(request.POST)
         if form.is_valid():
             try:
                 return self.done(request, form.cleaned_data["token"])
             except second_factor.TokenError as error:
                 form.add_error("token", str(error))
         return self.page(request, form=form)
+
+    def form(self, request: HttpRequest) -> type[forms.Form]:
+        return self.form_class
 
     def done(self, request: HttpRequest, token: str) -> HttpResponse:
         """Do what the page is for. Raises second_factor.TokenError."""
@@ -118,9 +121,8 @@ class VerifyPage(Page):
             return redirect(_next(request))
         return None
 
-    def get(self, request):
-        by_code = request.GET.get("by") == "recovery-code"
-        return self.page(request, form=RecoveryCodeForm() if by_code else TokenForm())
+    def form(self, request):
+        return RecoveryCodeForm if request.GET.get("by") == "recovery-code" else TokenForm
 
     def done(self, request, token):
         device = self.verify(request, token)
@@ -134,7 +136,7 @@ class VerifyPage(Page):
         return redirect(_next(request))
 
     def page(self, request, template=None, **context):
-        by_code = request.GET.get("by") == "recovery-code"
+        by_code = self.form(request) is RecoveryCodeForm
         return super().page(request, template, by_code=by_code, **context)
 
 

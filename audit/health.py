@@ -164,8 +164,5 @@ def register_checks() -> None:
     made_at_run_time(rf"audit_logs_\d{{4}}_\d\d{RETIRED}")
     # Of a run of auditpartitions that is at work, or was interrupted: audit.H002 tells of its rows.
     made_at_run_time(rf"{MOVING}.*|audit_logs_default\.{MIRROR}.*|{MIRROR}\(\)")
-    register(
-        months, ["audit.H001", "audit.H003", "audit.H005", "audit.H006"], phases=[Phase.POST_MIGRATE],
-        to_serve=["audit.H001"],
-    )  # fmt: skip
+    register(months, ["audit.H001", "audit.H003", "audit.H005", "audit.H006"], phases=[Phase.POST_MIGRATE])
     register(rows_in_default, ["audit.H002", "audit.H004"], may_wait=True)

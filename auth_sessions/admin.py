@@ -84,7 +84,7 @@ class SessionAdmin(ReadOnlyAdmin):
         "user_agent",
         "created_at",
     )
-    list_display = ("id", "user", "active_membership__tenant", "revoked", "expires_at", "last_accessed_at")
+    list_display = ("id", "user", "active_membership_tenant", "revoked", "expires_at", "last_accessed_at")
     list_select_related = ("user", "active_membership__tenant")
     list_filter = (StateFilter, UserFilter, TenantFilter, "revoked", "expires_at")
     search_fields = ("user__email",)
@@ -94,6 +94,10 @@ class SessionAdmin(ReadOnlyAdmin):
 
     def exactly(self, term: str) -> Q:
         return Q(user__in=User.objects.filter(Exact(Lower("email"), Lower(Value(term)))))
+
+    @admin.display(description=_("active membership tenant"))
+    def active_membership_tenant(self, session: Session) -> Tenant | None:
+        return self.tenant_of(session)
 
     def tenant_of(self, row: Session) -> Tenant | None:
         return row.active_membership and row.active_membership.tenant

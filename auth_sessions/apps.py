@@ -1,9 +1,10 @@
 from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
 
 
 class AuthSessionsConfig(AppConfig):
     name = "auth_sessions"
-    verbose_name = "Sessions and sign-in"
+    verbose_name = _("Sessions and sign-in")
 
     def ready(self) -> None:
         from auth_sessions import health

@@ -14,7 +14,7 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import IntegrityError, connections, models
 from django.db.models import Exists, ExpressionWrapper, OuterRef, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Now
 
 from accounts.models import User
 from auth_sessions.lifetimes import lifetime_of
@@ -107,11 +107,13 @@ class SessionQuerySet(StatementQuerySet):
         access, or from the beginning; accesses are noted once a minute.
         """
         # EXISTS, not a join: so an UPDATE has its conditions on the row itself, and they hold after a wait for a lock.
-        return self.alias(_seen_at=Coalesce("last_accessed_at", "created_at")).filter(
+        # OR, not coalesce(): the planner knows how many rows of a column are so new, and nothing of an expression.
+        idle_since = Now() - settings.IDENTITY_SESSION_IDLE_TIMEOUT
+        return self.filter(
+            Q(last_accessed_at__gt=idle_since) | Q(last_accessed_at=None, created_at__gt=idle_since),
             Exists(User.objects.filter(pk=OuterRef("user_id"), disabled_at__isnull=True)),
             revoked=False,
             expires_at__gt=Now(),
-            _seen_at__gt=Now() - settings.IDENTITY_SESSION_IDLE_TIMEOUT,
         )
 
     def start(

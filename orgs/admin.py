@@ -8,6 +8,7 @@ from django.db.models import OuterRef, Q
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 from keyhub.admin import (
     LATEST_AUDIT_ROWS,
@@ -16,14 +17,18 @@ from keyhub.admin import (
     Operation,
     Place,
     counted_in_a_list,
+    in_words,
     link_to_list,
     offer,
+    register_refusals,
     register_section,
     told,
 )
 from orgs.domains import DomainRefusedError, a_labels
 from orgs.models import Organization, OrganizationDomain
 from tenancy.models import Tenant
+
+register_refusals(gettext_noop("This is no domain: give a host name such as example.com."))
 
 
 class DomainForm(forms.ModelForm):
@@ -33,7 +38,7 @@ class DomainForm(forms.ModelForm):
         try:
             return a_labels(self.cleaned_data["domain"])
         except DomainRefusedError as error:
-            raise ValidationError(str(error)) from error
+            raise ValidationError(in_words(error)) from error
 
     def clean(self):
         super().clean()

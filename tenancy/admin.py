@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_noop, ngettext
 
 from accounts.models import User
 from keyhub.admin import (
@@ -35,6 +35,7 @@ from keyhub.admin import (
     offer,
     page_of_list,
     register,
+    register_refusals,
     register_section,
     told,
     validate_organization_id,
@@ -50,6 +51,15 @@ from tenancy.models import (
     TenantJoinCode,
     TenantJoinCodeRedemption,
     TenantMembership,
+)
+
+# Of the triggers of tenancy/sql, and of memberships.py.
+register_refusals(
+    gettext_noop("tenant {} would be left without an admin. Make somebody else an admin first, or delete the tenant."),
+    gettext_noop("The user {} is anonymized, and becomes nobody's member."),
+    gettext_noop("{} {} stays in its tenant. Make another one there."),
+    gettext_noop("user {} is no member of the group's tenant {}. Make the user a member of the tenant first."),
+    gettext_noop("Membership {} has ended: only an active one can be changed."),
 )
 
 EXPIRES_SOON = timedelta(days=7)
@@ -215,15 +225,11 @@ class StateFilter(admin.SimpleListFilter):
     def queryset(self, request, queryset):
         if self.value() == "expiring":
             return expiring(queryset)
-        return queryset.filter(state=self.value()) if self.value() else queryset
+        return queryset.in_state(self.value()) if self.value() else queryset
 
 
 def expiring(codes: models.QuerySet) -> models.QuerySet:
     return codes.redeemable().filter(expires_at__lte=Now() + EXPIRES_SOON)
-
-
-def exhausted(codes: models.QuerySet) -> models.QuerySet:
-    return codes.with_state().filter(state=TenantJoinCode.State.EXHAUSTED)
 
 
 class JoinCodeForm(forms.ModelForm):
@@ -498,6 +504,6 @@ register(
            lambda: count_of(expiring(TenantJoinCode.objects.all())),
            lambda: page_of_list(TenantJoinCode, state="expiring"), hint=_("active, within 7 days")),
     Number("exhausted", _("Codes used up"), "tenancy.view_tenantjoincode",
-           lambda: count_of(exhausted(TenantJoinCode.objects.all())),
+           lambda: count_of(TenantJoinCode.objects.in_state(TenantJoinCode.State.EXHAUSTED)),
            lambda: page_of_list(TenantJoinCode, state="exhausted")),
 )  # fmt: skip

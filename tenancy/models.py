@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models import F, Func, Q, Value
 from django.db.models.functions import Coalesce, Now
 from django.db.models.lookups import Exact
+from django.utils.translation import gettext, gettext_noop
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
@@ -23,37 +25,39 @@ class Tenant(models.Model):
     """A team, department, project or laboratory of an organization."""
 
     class Type(models.TextChoices):
-        TEAM = "team"
-        DEPARTMENT = "department"
-        PROJECT = "project"
-        LABORATORY = "laboratory"
+        TEAM = "team", _("Team")
+        DEPARTMENT = "department", _("Department")
+        PROJECT = "project", _("Project")
+        LABORATORY = "laboratory", _("Laboratory")
 
-    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
+    id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)
     # tenants_organization_id_fkey refers to organizations; orgs, the app above, adds it.
-    organization_id = models.TextField(db_default=DEFAULT_ORGANIZATION_ID)
-    name = models.TextField()
-    slug = models.TextField()
-    description = models.TextField(null=True, blank=True)
-    tenant_type = models.TextField(choices=Type, db_default=Type.TEAM)
-    is_default = models.BooleanField(db_default=False)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    organization_id = models.TextField(_("organization id"), db_default=DEFAULT_ORGANIZATION_ID)
+    name = models.TextField(_("name"))
+    slug = models.TextField(_("slug"))
+    description = models.TextField(_("description"), null=True, blank=True)
+    tenant_type = models.TextField(_("tenant type"), choices=Type, db_default=Type.TEAM)
+    is_default = models.BooleanField(_("is default"), db_default=False)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(_("updated at"), db_default=Now(), editable=False)
 
     objects = TenantQuerySet.as_manager()
 
     class Meta:
         db_table = "tenants"
+        verbose_name = _("tenant")
+        verbose_name_plural = _("tenants")
         constraints = [
             models.UniqueConstraint(
                 fields=["organization_id", "slug"],
                 name="tenants_organization_id_slug_key",
-                violation_error_message="The organization already has a tenant with this slug.",
+                violation_error_message=_("The organization already has a tenant with this slug."),
             ),
             models.UniqueConstraint(
                 fields=["organization_id"],
                 condition=Q(is_default=True),
                 name="idx_tenants_is_default",
-                violation_error_message="The organization already has a default tenant.",
+                violation_error_message=_("The organization already has a default tenant."),
             ),
             models.CheckConstraint(
                 condition=Q(tenant_type__in=["team", "department", "project", "laboratory"]),
@@ -62,13 +66,14 @@ class Tenant(models.Model):
             models.CheckConstraint(
                 condition=Q(slug__regex=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
                 name="check_tenant_slug",
-                violation_error_message="A slug is 1 to 63 letters a to z, digits and hyphens, and neither begins nor "
-                "ends with a hyphen.",
+                violation_error_message=_(
+                    "A slug is 1 to 63 letters a to z, digits and hyphens, and neither begins nor ends with a hyphen."
+                ),
             ),
             models.CheckConstraint(
                 condition=Q(name__regex=r"\S"),
                 name="check_tenant_name",
-                violation_error_message="The name is blank.",
+                violation_error_message=_("The name is blank."),
             ),
         ]
         indexes = [BTreeIndex(fields=["slug"], name="idx_tenants_slug")]
@@ -84,33 +89,37 @@ class TenantMembership(models.Model):
     """
 
     class Role(models.TextChoices):
-        ADMIN = "admin"
-        MEMBER = "member"
-        VIEWER = "viewer"
+        ADMIN = "admin", _("Admin")
+        MEMBER = "member", _("Member")
+        VIEWER = "viewer", _("Viewer")
 
     class LeftReason(models.TextChoices):
-        LEFT = "left"
-        REMOVED = "removed"
-        CODE_REVOKED = "code_revoked"
+        LEFT = "left", _("Left")
+        REMOVED = "removed", _("Removed")
+        CODE_REVOKED = "code_revoked", _("Code Revoked")
 
-    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
-    tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="memberships")
-    user = DatabaseForeignKey(User, on_delete=OnDelete.CASCADE, related_name="memberships")
-    role = models.TextField(choices=Role, db_default=Role.MEMBER)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    left_at = models.DateTimeField(null=True, blank=True)
-    updated_at = models.DateTimeField(db_default=Now(), editable=False)
-    left_reason = models.TextField(choices=LeftReason, null=True, blank=True, editable=False)
+    id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)
+    tenant = DatabaseForeignKey(
+        Tenant, verbose_name=_("tenant"), on_delete=OnDelete.CASCADE, related_name="memberships"
+    )
+    user = DatabaseForeignKey(User, verbose_name=_("user"), on_delete=OnDelete.CASCADE, related_name="memberships")
+    role = models.TextField(_("role"), choices=Role, db_default=Role.MEMBER)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    left_at = models.DateTimeField(_("left at"), null=True, blank=True)
+    updated_at = models.DateTimeField(_("updated at"), db_default=Now(), editable=False)
+    left_reason = models.TextField(_("left reason"), choices=LeftReason, null=True, blank=True, editable=False)
 
     objects = TenantMembershipQuerySet.as_manager()
 
     class Meta:
         db_table = "tenant_memberships"
+        verbose_name = _("tenant membership")
+        verbose_name_plural = _("tenant memberships")
         constraints = [
             models.UniqueConstraint(
                 fields=["tenant", "user"],
                 name="tenant_memberships_tenant_id_user_id_key",
-                violation_error_message="The user already has a membership here, perhaps one that was left.",
+                violation_error_message=_("The user already has a membership here, perhaps one that was left."),
             ),
             # What refers to a membership together with its user refers to this.
             models.UniqueConstraint(fields=["id", "user"], name="tenant_memberships_id_user_id_key"),
@@ -124,7 +133,7 @@ class TenantMembership(models.Model):
         indexes = [BTreeIndex(fields=["user"], name="idx_tenant_memberships_user_id")]
 
     def __str__(self) -> str:
-        return f"{self.user} in {self.tenant}"
+        return gettext("%(user)s in %(tenant)s") % {"user": self.user, "tenant": self.tenant}
 
     def leave(self) -> None:
         """The member goes. Raises MembershipError: LastAdminError, NotAMemberError."""
@@ -150,47 +159,50 @@ class TenantJoinCode(models.Model):
     """A code that makes whoever redeems it a member of the tenant."""
 
     class Role(models.TextChoices):
-        MEMBER = "member"
-        VIEWER = "viewer"
+        MEMBER = "member", _("Member")
+        VIEWER = "viewer", _("Viewer")
 
     class State(models.TextChoices):
-        ACTIVE = "active"
-        REVOKED = "revoked"
-        EXPIRED = "expired"
-        EXHAUSTED = "exhausted"
+        ACTIVE = "active", _("Active")
+        REVOKED = "revoked", _("Revoked")
+        EXPIRED = "expired", _("Expired")
+        EXHAUSTED = "exhausted", _("Exhausted")
 
-    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
-    tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="join_codes")
-    code = models.TextField()
-    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: never.")
-    max_uses = models.IntegerField(db_default=0, help_text="0: no limit.")
-    used_count = models.IntegerField(db_default=0, editable=False)
-    role = models.TextField(choices=Role, db_default=Role.MEMBER)
+    id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)
+    tenant = DatabaseForeignKey(Tenant, verbose_name=_("tenant"), on_delete=OnDelete.CASCADE, related_name="join_codes")
+    code = models.TextField(_("code"))
+    expires_at = models.DateTimeField(_("expires at"), null=True, blank=True, help_text=_("Empty: never."))
+    max_uses = models.IntegerField(_("max uses"), db_default=0, help_text=_("0: no limit."))
+    used_count = models.IntegerField(_("used count"), db_default=0, editable=False)
+    role = models.TextField(_("role"), choices=Role, db_default=Role.MEMBER)
     created_by = DatabaseForeignKey(
         User,
+        verbose_name=_("created by"),
         on_delete=OnDelete.SET_NULL,
         null=True,
         blank=True,
         db_column="created_by",
         related_name="issued_join_codes",
     )
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    revoked_at = models.DateTimeField(_("revoked at"), null=True, blank=True, editable=False)
 
     objects = TenantJoinCodeQuerySet.as_manager()
 
     class Meta:
         db_table = "tenant_join_codes"
+        verbose_name = _("tenant join code")
+        verbose_name_plural = _("tenant join codes")
         constraints = [
             models.UniqueConstraint(
                 NORMALIZED_CODE,
                 name="idx_tenant_join_codes_code",
-                violation_error_message="There is a code already that reads the same.",
+                violation_error_message=_("There is a code already that reads the same."),
             ),
             models.CheckConstraint(
                 condition=~Q(Exact(NORMALIZED_CODE, Value(""))),
                 name="check_join_code",
-                violation_error_message="The code has neither letters nor digits.",
+                violation_error_message=_("The code has neither letters nor digits."),
             ),
             models.CheckConstraint(condition=Q(max_uses__gte=0), name="check_max_uses"),
             models.CheckConstraint(condition=Q(used_count__gte=0), name="check_used_count"),
@@ -198,7 +210,7 @@ class TenantJoinCode(models.Model):
             models.CheckConstraint(
                 condition=Q(max_uses=0) | Q(used_count__lte=F("max_uses")),
                 name="check_used_count_within_max_uses",
-                violation_error_message="The code has been used more often than this limit allows.",
+                violation_error_message=_("The code has been used more often than this limit allows."),
             ),
         ]
         indexes = [
@@ -212,7 +224,7 @@ class TenantJoinCode(models.Model):
             BTreeIndex(fields=["created_by"], name="idx_tenant_join_codes_created_by"),
             BTreeIndex(F("created_at").desc(), F("id").desc(), name="idx_tenant_join_codes_created_at"),
         ]
-        permissions = [("revoke_tenantjoincode", "Can revoke tenant join codes")]
+        permissions = [("revoke_tenantjoincode", gettext_noop("Can revoke tenant join codes"))]
 
     def __str__(self) -> str:
         return self.code
@@ -230,34 +242,48 @@ class TenantJoinCode(models.Model):
 class TenantJoinCodeRedemption(models.Model):
     """Who became a member by which code: what a leaked code gave, so that it can be taken back."""
 
-    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
-    join_code = DatabaseForeignKey(TenantJoinCode, on_delete=OnDelete.CASCADE, related_name="redemptions")
+    id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)
+    join_code = DatabaseForeignKey(
+        TenantJoinCode, verbose_name=_("join code"), on_delete=OnDelete.CASCADE, related_name="redemptions"
+    )
     # (membership_id, user_id) REFERENCES tenant_memberships (id, user_id) ON DELETE CASCADE:
     # sql/0010_tenant_join_codes_revoked.up.sql.
     membership = models.ForeignKey(
         TenantMembership,
+        verbose_name=_("membership"),
         on_delete=models.DO_NOTHING,
         db_constraint=False,
         db_index=False,
         related_name="redemptions",
     )
     user = models.ForeignKey(
-        User, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="redemptions"
+        User,
+        verbose_name=_("user"),
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        db_index=False,
+        related_name="redemptions",
     )
-    redeemed_at = models.DateTimeField(db_default=Now(), editable=False)
+    redeemed_at = models.DateTimeField(_("redeemed at"), db_default=Now(), editable=False)
     ended_at = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="When the user came back, after leaving what the code gave."
+        _("ended at"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("When the user came back, after leaving what the code gave."),
     )
 
     class Meta:
         db_table = "tenant_join_code_redemptions"
+        verbose_name = _("tenant join code redemption")
+        verbose_name_plural = _("tenant join code redemptions")
         indexes = [
             BTreeIndex(fields=["join_code"], name="idx_redemptions_join_code_id"),
             BTreeIndex(fields=["membership", "user"], name="idx_redemptions_membership_id"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} by {self.join_code}"
+        return gettext("%(user)s by %(code)s") % {"user": self.user, "code": self.join_code}
 
 
 class Group(models.Model):
@@ -268,14 +294,15 @@ class Group(models.Model):
     fills in `parent_depth`.
     """
 
-    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
-    tenant = DatabaseForeignKey(Tenant, on_delete=OnDelete.CASCADE, related_name="groups")
-    name = models.TextField()
-    description = models.TextField(null=True, blank=True)
+    id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)
+    tenant = DatabaseForeignKey(Tenant, verbose_name=_("tenant"), on_delete=OnDelete.CASCADE, related_name="groups")
+    name = models.TextField(_("name"))
+    description = models.TextField(_("description"), null=True, blank=True)
     # (tenant_id, parent_group_id, parent_depth) REFERENCES groups (tenant_id, id, depth)
     # ON UPDATE CASCADE ON DELETE CASCADE: sql/0003_groups.up.sql.
     parent_group = models.ForeignKey(
         "self",
+        verbose_name=_("parent group"),
         on_delete=models.DO_NOTHING,
         db_constraint=False,
         db_index=False,
@@ -283,19 +310,22 @@ class Group(models.Model):
         blank=True,
         related_name="child_groups",
     )
-    parent_depth = models.IntegerField(null=True, editable=False)
+    parent_depth = models.IntegerField(_("parent depth"), null=True, editable=False)
     depth = models.GeneratedField(
+        verbose_name=_("depth"),
         expression=Coalesce(F("parent_depth") + 1, 0),
         output_field=models.IntegerField(),
         db_persist=True,
     )
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
-    updated_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
+    updated_at = models.DateTimeField(_("updated at"), db_default=Now(), editable=False)
 
     objects = GroupQuerySet.as_manager()
 
     class Meta:
         db_table = "groups"
+        verbose_name = _("group")
+        verbose_name_plural = _("groups")
         constraints = [
             models.UniqueConstraint(fields=["tenant", "id", "depth"], name="groups_tenant_id_id_depth_key"),
             models.CheckConstraint(
@@ -306,12 +336,12 @@ class Group(models.Model):
             models.CheckConstraint(
                 condition=Q(parent_depth__gte=0, parent_depth__lt=DEEPEST_GROUP) | Q(parent_depth__isnull=True),
                 name="check_group_depth",
-                violation_error_message="Groups are nested too deeply.",
+                violation_error_message=_("Groups are nested too deeply."),
             ),
             models.CheckConstraint(
                 condition=Q(name__regex=r"\S"),
                 name="check_group_name",
-                violation_error_message="The name is blank.",
+                violation_error_message=_("The name is blank."),
             ),
         ]
         indexes = [BTreeIndex(fields=["tenant", "parent_group", "parent_depth"], name="idx_groups_parent_group_id")]
@@ -333,25 +363,29 @@ class GroupMembership(models.Model):
     """A user's place in a group: a member of the group's tenant, whose id a trigger fills in."""
 
     class Role(models.TextChoices):
-        ADMIN = "admin"
-        MEMBER = "member"
+        ADMIN = "admin", _("Admin")
+        MEMBER = "member", _("Member")
 
-    id = models.UUIDField(primary_key=True, db_default=RandomUUID(), editable=False)
-    group = DatabaseForeignKey(Group, on_delete=OnDelete.CASCADE, related_name="memberships")
-    user = DatabaseForeignKey(User, on_delete=OnDelete.CASCADE, related_name="group_memberships")
-    role = models.TextField(choices=Role, db_default=Role.MEMBER)
-    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)
+    group = DatabaseForeignKey(Group, verbose_name=_("group"), on_delete=OnDelete.CASCADE, related_name="memberships")
+    user = DatabaseForeignKey(
+        User, verbose_name=_("user"), on_delete=OnDelete.CASCADE, related_name="group_memberships"
+    )
+    role = models.TextField(_("role"), choices=Role, db_default=Role.MEMBER)
+    created_at = models.DateTimeField(_("created at"), db_default=Now(), editable=False)
     # (tenant_id, user_id) REFERENCES tenant_memberships (tenant_id, user_id) ON DELETE CASCADE:
     # sql/0017_group_memberships_tenant_key_not_valid.up.sql.
-    tenant_id = models.UUIDField(null=True, editable=False)
+    tenant_id = models.UUIDField(_("tenant id"), null=True, editable=False)
 
     class Meta:
         db_table = "group_memberships"
+        verbose_name = _("group membership")
+        verbose_name_plural = _("group memberships")
         constraints = [
             models.UniqueConstraint(
                 fields=["group", "user"],
                 name="group_memberships_group_id_user_id_key",
-                violation_error_message="The user is already in this group.",
+                violation_error_message=_("The user is already in this group."),
             ),
             models.CheckConstraint(condition=Q(role__in=["admin", "member"]), name="check_group_role"),
             # Not asked by the admin's forms: the trigger has not filled it in yet.
@@ -363,4 +397,4 @@ class GroupMembership(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.user} in {self.group}"
+        return gettext("%(user)s in %(group)s") % {"user": self.user, "group": self.group}

@@ -5,10 +5,8 @@ import functools
 import itertools
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,8 +17,8 @@ from psycopg import sql
 
 from keyhub.embedded import EmbeddedServer
 from tests.postgres import MEMORY, server_folder
+from tests.processes import REPOSITORY, Run
 
-REPOSITORY = Path(__file__).parent.parent
 APPS = sorted(path.parent for path in REPOSITORY.glob("*/apps.py"))
 TEMPLATE = "keyhub_template"
 # In memory copying takes two thirds of the time of logging each page; on a disk its checkpoints would take longer.
@@ -188,14 +186,7 @@ def _manage(
     variables = {**os.environ, **environment}
     if database is not None:
         variables["DATABASE_URL"] = database_url(server, database)
-    return subprocess.run(
-        [sys.executable, "-W", "error", "manage.py", *arguments],
-        cwd=REPOSITORY,
-        env=variables,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return Run(*arguments, env=variables).completed()
 
 
 def database_url(server: EmbeddedServer, database: str, user: str = "keyhub") -> str:

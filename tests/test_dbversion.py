@@ -14,6 +14,7 @@ from django.db.migrations.loader import MigrationLoader
 from keyhub.dbversion import version_list
 from keyhub.dbversion.digests import digest
 from tests.conftest import REPOSITORY, database_url
+from tests.processes import Run
 
 # What it tells does not depend on the version of PostgreSQL.
 pytestmark = pytest.mark.once
@@ -330,10 +331,7 @@ class Project:
         return path
 
     def manage(self, *arguments: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-W", "error", REPOSITORY / "manage.py", *arguments],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+        return Run(*arguments, cwd=self.folder, env=self.environment).completed()
 
     def do(self, *arguments: str) -> str:
         result = self.manage(*arguments)

@@ -16,6 +16,7 @@ from keyhub.lintmigrations import checks, linter, squawk
 from keyhub.lintmigrations.report import Report
 from keyhub.lintmigrations.rules.registry import all_ids
 from tests.lintmigrations.fixtures import RULES, history
+from tests.processes import Run
 
 REPOSITORY = Path(__file__).parent.parent
 SOURCE = REPOSITORY / "tests" / "lintmigrations" / "source"
@@ -25,14 +26,7 @@ FOLDERS = sorted(folder.name for folder in RULES.iterdir() if folder.is_dir())
 
 def run(*arguments: str, cwd: Path = REPOSITORY, **environment: str) -> subprocess.CompletedProcess:
     """Run `manage.py lintmigrations` as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(REPOSITORY / "manage.py"), *arguments],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return Run(*arguments, cwd=cwd, env={**os.environ, **environment}).completed()
 
 
 def lint_folder(rule: str, side: str, monkeypatch) -> Report:

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from psycopg import sql
 from keyhub.lockledger import ledger, modes
 from keyhub.lockledger.scratch import scratch_name
 from tests.conftest import REPOSITORY, database_url
+from tests.processes import Run
 from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
@@ -63,17 +63,11 @@ class Project:
             f"    operations = [{', '.join(operations)}]\n"
         )
 
-    def start(self, *arguments: str, **environment: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", REPOSITORY / "manage.py", "lockledger", *arguments],
-            cwd=self.folder, env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True,
-        )  # fmt: skip
+    def start(self, *arguments: str, **environment: str) -> Run:
+        return Run("lockledger", *arguments, cwd=self.folder, env={**self.environment, **environment})
 
     def lockledger(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        process = self.start(*arguments, **environment)
-        output, errors = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+        return self.start(*arguments, **environment).completed()
 
     def measured(self, step: str) -> list[str]:
         """Write the ledger and return what it says of one step, the keys of the statements left out."""
@@ -112,6 +106,7 @@ def test_the_committed_ledger_is_current(manage, empty_database, databases):
     assert not any(name.startswith(empty_database + "_") for name in databases())
 
 
+@pytest.mark.once
 def test_what_demo_data_adds_is_in_it_without_demo_data_too(manage, empty_database):
     result = manage("lockledger", "--check", database=empty_database, DEMO_DATA="off")
     assert (result.returncode, result.stderr) == (0, "")

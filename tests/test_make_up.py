@@ -88,6 +88,9 @@ def make_checkout(parent: Path, python: str = sys.executable, home: Path | None 
         **{name: value for name, value in os.environ.items() if name.startswith("PIP_")},
         "PATH": os.environ["PATH"],
         "HOME": str(home or Path.home()),  # pip's cache is there
+        # pip reads it as --no-compile. To compile six thousand files, of which a run loads some hundred, takes half of
+        # the installation; Python compiles those.
+        "PIP_NO_COMPILE": "0",
         "PYTHON": python,
         # What the shell of somebody with a PostgreSQL of his own may hold.
         "PGHOST": "127.0.0.1",
@@ -191,6 +194,7 @@ def test_up_twice_as_an_ordinary_user(parent, ordinary):  # noqa: F811
     assert {path.owner() for path in parent.rglob("*") if not path.is_symlink()} == {ordinary.name}
 
 
+@pytest.mark.once
 def test_a_server_of_ones_own(parent, server, empty_database):
     checkout = make_checkout(parent)
     installed = [f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/.requirements-installed"]

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from keyhub.migrate.runner_lock import lock_key
 from keyhub.migrate.statements import index_built_concurrently, is_patient
 from tests.adopt import golang_migrate
 from tests.conftest import REPOSITORY, database_url
+from tests.processes import Run
 
 # What it tells does not depend on the version of PostgreSQL; tests/test_migrations.py runs on the oldest, too.
 pytestmark = pytest.mark.once
@@ -70,16 +70,11 @@ def migrate(sample, server, empty_database):
             "PYTHONPATH": f"{sample}:{REPOSITORY}",
         }
 
-        def start(self, *arguments: str) -> subprocess.Popen:
-            return subprocess.Popen(
-                [sys.executable, "-W", "error", REPOSITORY / "manage.py", "migrate", *(arguments or ("sample",))],
-                cwd=sample, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )  # fmt: skip
+        def start(self, *arguments: str) -> Run:
+            return Run("migrate", *(arguments or ("sample",)), cwd=sample, env=self.environment)
 
         def __call__(self, *arguments: str) -> subprocess.CompletedProcess:
-            process = self.start(*arguments)
-            output, errors = process.communicate()
-            return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
+            return self.start(*arguments).completed()
 
     return Runner()
 

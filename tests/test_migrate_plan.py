@@ -4,7 +4,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from keyhub.dbversion import version_list
 from keyhub.lockledger import ledger
 from tests.conftest import REPOSITORY, database_url
+from tests.processes import Run
 from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
@@ -67,11 +67,8 @@ class Project:
             file.writelines(f"{line}\n" for line in (step, f"    {key}", *(f"        {fact}" for fact in facts)))
 
     def migrate(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            [sys.executable, "-W", "error", REPOSITORY / "manage.py", "migrate", *arguments],
-            cwd=self.folder, env={**self.environment, **environment}, capture_output=True, text=True, check=False,
-            timeout=60,  # a plan that waits for a lock would wait for ever
-        )  # fmt: skip
+        run = Run("migrate", *arguments, cwd=self.folder, env={**self.environment, **environment})
+        return run.completed(timeout=60)  # a plan that waits for a lock would wait for ever
 
     def do(self, *arguments: str, **environment: str) -> str:
         result = self.migrate(*arguments, **environment)

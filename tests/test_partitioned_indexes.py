@@ -2,8 +2,6 @@
 
 import os
 import re
-import subprocess
-import sys
 import threading
 import time
 
@@ -20,7 +18,8 @@ from audit.auditpartitions import make_months
 from audit.months import Month
 from keyhub.migration_operations import AddPartitionedIndexConcurrently, RemovePartitionedIndexConcurrently
 from keyhub.sql_text import statements
-from tests.conftest import REPOSITORY, database_url
+from tests.conftest import database_url
+from tests.processes import Run
 
 INDEX = "idx_audit_logs_resource_created"
 KEYS = "resource_type_resource_id_created_at"
@@ -36,12 +35,9 @@ PIECES = """
 def migrate(server, migrated_database):
     """Start `migrate audit …` as a process of its own."""
 
-    def start(*arguments: str) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "manage.py", "migrate", "audit", *arguments, "-v0"],
-            cwd=REPOSITORY, env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+    def start(*arguments: str) -> Run:
+        environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
+        return Run("migrate", "audit", *arguments, "-v0", env=environment)
 
     def run(*arguments: str) -> tuple[int, str]:
         process = start(*arguments)

@@ -5,6 +5,7 @@ forms                 forms and inlines as the tables mean them
 pages                 lists of any length, by keyset
 journal               what operators change, told in the audit log
 operations            what operators do beyond changing columns, after a question
+refusals              sentences of triggers and operations in the operator's language
 sections              what a row's page shows beside its form
 deletion              what goes with a row that is deleted
 model_admin           the model admins
@@ -20,6 +21,7 @@ from keyhub.admin.model_admin import JournaledAdmin, KeyHubAdmin, ReadOnlyAdmin
 from keyhub.admin.operations import Operation, offer
 from keyhub.admin.organizations import OrganizationFilter, validate_organization_id
 from keyhub.admin.pages import AFTER, BEFORE, KeysetPage
+from keyhub.admin.refusals import in_words, register_refusals
 from keyhub.admin.sections import LATEST_AUDIT_ROWS, Section, Table, register_section
 from keyhub.admin.start_page import CHART_DAYS, Chart, Number, register
 
@@ -46,6 +48,7 @@ __all__ = [
     "count_by_day",
     "count_of",
     "counted_in_a_list",
+    "in_words",
     "link_to",
     "link_to_list",
     "link_to_page",
@@ -54,6 +57,7 @@ __all__ = [
     "page_of_row",
     "record",
     "register",
+    "register_refusals",
     "register_section",
     "told",
     "validate_organization_id",

@@ -7,7 +7,9 @@ none of it.
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from django.contrib.humanize.templatetags.humanize import intcomma
 from django.db import connections, models, router
+from django.utils.translation import gettext
 
 MOST_DEPENDENTS_COUNTED = 1000
 
@@ -39,7 +41,8 @@ class Rows:
     there_may_be_more: bool = False
 
     def __str__(self) -> str:
-        return f"{'at least ' if self.there_may_be_more else ''}{len(self.places):,}"
+        number = intcomma(len(self.places))
+        return gettext("at least %(number)s") % {"number": number} if self.there_may_be_more else number
 
 
 def fates_of_dependents(model: type[models.Model], pks: list) -> dict[tuple[str, str, str], Rows]:

@@ -1,6 +1,7 @@
 """The model admins of all apps."""
 
-from functools import partial
+from functools import partial, reduce
+from operator import or_
 
 from django.apps import apps
 from django.contrib import admin, messages
@@ -15,8 +16,9 @@ from django.http import Http404, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
-from django.utils.text import capfirst
+from django.utils.text import capfirst, smart_split, unescape_string_literal
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 from psycopg.errors import Diagnostic
 from unfold.admin import ModelAdmin
 
@@ -27,6 +29,7 @@ from keyhub.admin.journal import NO_ORGANIZATION, Place
 from keyhub.admin.links import link_to, link_to_list, page_of_list, page_of_row
 from keyhub.admin.operations import Operation, offered
 from keyhub.admin.pages import LIST_TIMEOUT_MS, FirstRows, KeysetPage, Order, PagedChangeList, page_of
+from keyhub.admin.refusals import in_words, is_registered
 from keyhub.admin.sections import sections_of
 
 MOST_ROWS_OF_AN_INLINE = 50
@@ -66,6 +69,20 @@ class JournaledAdmin(ModelAdmin):
         forms = {each.instance.pk: each for each in formset.initial_forms}
         for row, _names in formset.changed_objects:
             rows_admin.record(request, "change", row, journal.changes_of(forms[row.pk]))
+
+    # The names of rows in Django's own log do not depend on the language of who has changed them either.
+
+    def log_addition(self, request, obj, message):
+        with override(None):
+            return super().log_addition(request, obj, message)
+
+    def log_change(self, request, obj, message):
+        with override(None):
+            return super().log_change(request, obj, message)
+
+    def log_deletions(self, request, queryset):
+        with override(None):
+            return super().log_deletions(request, queryset)
 
     def delete_model(self, request, obj):
         self.record(request, "delete", obj)
@@ -114,13 +131,31 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
         term = search_term.strip()
         if not term:
             return queryset, False
-        if isinstance(self.opts.pk, models.UUIDField) and (row_id := as_uuid(term)):
-            return queryset.filter(pk=row_id), False
         exact = self.exactly(term)
         named = queryset.none() if exact is None else queryset.filter(exact)
+        if isinstance(self.opts.pk, models.UUIDField) and (row_id := as_uuid(term)):
+            row = queryset.filter(pk=row_id)
+            # Outside names may look like ids: OpenID Connect's `sub` of a user is often a UUID.
+            return (row if exact is None or row.exists() else named), False
         if not self.searches_parts or named.exists():
             return named, False
-        return super().get_search_results(request, queryset, search_term)
+        for word in smart_split(term):
+            contains = (
+                self._contains(column, unescape_string_literal(word) if is_quoted(word) else word)
+                for column in self.search_fields
+            )
+            queryset = queryset.filter(reduce(or_, contains, Q()))
+        return queryset, False
+
+    def _contains(self, column: str, word: str) -> Q:
+        """Of a column of another table that the row refers to, too: Django's join would join all rows with all of it
+        before it looks for the word.
+        """
+        relation, _separator, name = column.rpartition("__")
+        contains = Q(**{f"{name}__icontains": word})
+        if not relation:
+            return contains
+        return Q(**{f"{relation}__in": self.opts.get_field(relation).related_model.objects.filter(contains)})
 
     def changelist_view(self, request, extra_context=None):
         if request.method == "POST":
@@ -232,7 +267,7 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
                         self.record(request, operation.verb, row, details)
                         done.append(details)
         except operation.refusals as error:
-            self.message_user(request, _("Nothing was changed: %(why)s") % {"why": error}, messages.ERROR)
+            self.message_user(request, _("Nothing was changed: %(why)s") % {"why": in_words(error)}, messages.ERROR)
             return
         text = operation.done % {"done": len(done), "selected": len(rows)}
         if done and (more := operation.summary(done)):
@@ -285,8 +320,8 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
                 ):
                     forbidden.add(model._meta.verbose_name)
             elif action in EMPTYING:
-                text = _("%(rows)s that stay, with %(column)s emptied: %(number)s")
-                lines.append(text % {"rows": capfirst(name), "column": emptied, "number": rows})
+                text = _("%(rows)s that stay, with “%(column)s” emptied: %(number)s")
+                lines.append(text % {"rows": capfirst(name), "column": _names_of(model, emptied), "number": rows})
             else:
                 text = _(
                     "%(rows)s: %(number)s. Delete or move them first: the database deletes nothing that is still "
@@ -319,6 +354,15 @@ class ReadOnlyAdmin(KeyHubAdmin):
         )
 
 
+def is_quoted(word: str) -> bool:
+    return len(word) > 1 and word[0] in "\"'" and word[0] == word[-1]
+
+
+def _names_of(model: type[models.Model] | None, columns: str) -> str:
+    names = {field.column: str(field.verbose_name) for field in model._meta.concrete_fields} if model else {}
+    return ", ".join(names.get(column, column) for column in columns.split(", "))
+
+
 def violation_of(diagnostics: Diagnostic) -> str:
     """The kind words for a constraint: its model's, or those of the trigger that keeps it."""
     for model in apps.get_models():
@@ -326,5 +370,7 @@ def violation_of(diagnostics: Diagnostic) -> str:
             if constraint.name == diagnostics.constraint_name:
                 return constraint.get_violation_error_message()
     if diagnostics.message_hint:
-        return f"{diagnostics.message_primary}. {diagnostics.message_hint}"
+        return in_words(f"{diagnostics.message_primary}. {diagnostics.message_hint}")
+    if is_registered(diagnostics.message_primary):
+        return in_words(diagnostics.message_primary)
     return _("Constraint “%(name)s” is violated.") % {"name": diagnostics.constraint_name}

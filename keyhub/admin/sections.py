@@ -65,9 +65,10 @@ def sections_of(request: HttpRequest, row: models.Model) -> list[tuple[str, Tabl
 
 def _audit_rows(row: models.Model) -> Table:
     rows = [
-        (link_to_page(each, each.created_at), each.action, each.actor_label, each.resource_type, each.outcome)
+        (link_to_page(each, each.created_at), each.action, each.actor_label, each.resource_type,
+         each.get_outcome_display())
         for each in journal.latest(row)
-    ]
+    ]  # fmt: skip
     more = page_of_list(apps.get_model("audit", "AuditLog"), **journal.lookups_of(row))
     return Table([_("When"), _("Action"), _("Actor"), _("Resource"), _("Outcome")], rows, more)
 

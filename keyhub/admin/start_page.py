@@ -16,9 +16,10 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 from keyhub import dbhealth
 from keyhub.admin.counts import Count
@@ -103,6 +104,11 @@ def _bars(chart: Chart, days: list[tuple[date, Count]]) -> list[Bar]:
 
 # dbhealth
 
+SEVERITIES = {
+    dbhealth.Severity.CRITICAL: gettext_lazy("critical"),
+    dbhealth.Severity.WARNING: gettext_lazy("warning"),
+    dbhealth.Severity.NOTICE: gettext_lazy("notice"),
+}
 _looking = threading.Lock()
 
 
@@ -123,12 +129,15 @@ def health(request: HttpRequest) -> HttpResponse:
         return render(request, "keyhub/health.html", {"problem": problem})
     findings = look.report.findings
     worst = findings[0].severity if findings else "healthy"
-    rows = [[each.id, each.severity, each.object, each.problem, each.mend] for each in findings]
+    rows = [
+        [each.id, SEVERITIES[each.severity], each.object, in_english(each.problem), in_english(each.mend)]
+        for each in findings
+    ]
     shown = {
         "state": worst,
         "summary": _summary(findings),
         "age": timesince(look.at) if timezone.now() - look.at > timedelta(minutes=1) else _("less than a minute"),
-        "notes": [_sentence(note) for note in look.report.notes] + _missing(),
+        "notes": [in_english(_sentence(note)) for note in look.report.notes] + _missing(),
         "table": Table([_("Check"), _("Severity"), _("Object"), _("Problem"), _("Mend")], rows),
     }
     return render(request, "keyhub/health.html", shown)
@@ -145,6 +154,11 @@ def _look(again: bool) -> Look:
                 look = Look(dbhealth.run("default"), timezone.now())
                 cache.set("start_page:health", look, HEALTH_KEPT_SECONDS)
     return look
+
+
+def in_english(text: str) -> str:
+    """What a command says, which speaks English alone; told to those who read it aloud."""
+    return format_html('<span lang="en">{}</span>', text)
 
 
 def _missing() -> list[str]:

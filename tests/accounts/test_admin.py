@@ -295,7 +295,7 @@ def test_deleting_a_user_says_what_goes_along(admin):
     }
     assert response.context["deleted_objects"] == [
         f'User: <a href="{url("accounts_user_change", alice.pk)}">alice@example.com</a>',
-        "Tenant join codes that stay, with created_by emptied: 1",
+        "Tenant join codes that stay, with “created by” emptied: 1",
     ]
     assert admin.post(page, {"post": "yes"}).url == url("accounts_user_changelist")
     assert not User.objects.filter(pk=alice.pk).exists()
@@ -309,7 +309,7 @@ def test_deleting_selected_users_says_what_goes_along(admin):
     selected = {"action": "delete_selected", "_selected_action": [alice.pk, bob.pk]}
     response = admin.post(url("accounts_user_changelist"), selected)
     assert {count for _, count in response.context["model_count"]} == {"2"}
-    assert "Tenant join codes that stay, with created_by emptied: 2" in response.text
+    assert "Tenant join codes that stay, with “created by” emptied: 2" in response.text
     admin.post(url("accounts_user_changelist"), {**selected, "post": "yes"})
     assert Session.objects.get().user == charlie
 
@@ -344,7 +344,7 @@ def test_the_delete_page_knows_tables_that_have_no_model(admin):
             "pairs": "2",
             "tenant memberships": "1",
         }
-        assert response.context["deleted_objects"][1:] == ["Desks that stay, with user_id emptied: 1"]
+        assert response.context["deleted_objects"][1:] == ["Desks that stay, with “user_id” emptied: 1"]
         assert response.context["protected"] == []
         assert admin.post(page, {"post": "yes"}).status_code == 302
         cursor.execute("SELECT (SELECT count(*) FROM badges), (SELECT count(*) FROM pairs), * FROM desks")
@@ -361,3 +361,22 @@ def test_deleting_needs_the_right_to_delete_what_goes_along(client):
     assert client.get(page).context["perms_lacking"] == {"tenant membership"}
     assert client.post(page, {"post": "yes"}).status_code == 403
     assert User.objects.filter(pk=alice.pk).exists()
+
+
+def test_an_identity_is_found_by_what_the_provider_calls_it_also_by_what_looks_like_an_id(admin):
+    outside = "0f8fad5b-d9cb-469f-a165-70867728950e"
+    alices = UserIdentityFactory(user__email="alice@example.com", provider_sub=outside)
+    bobs = UserIdentityFactory(user__email="bob@example.com", provider_sub="alice@example.com")
+    expected = {
+        outside: {alices},
+        outside.upper(): set(),
+        str(bobs.pk): {bobs},
+        "Alice@Example.com": {alices},
+        "alice@example.com": {alices, bobs},
+        "bob@": {bobs},
+    }
+    found = {
+        term: set(admin.get(url("accounts_useridentity_changelist"), {"q": term}).context["cl"].result_list)
+        for term in expected
+    }
+    assert found == expected

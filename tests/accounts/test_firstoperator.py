@@ -3,12 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 
 import pytest
 
 from accounts.models import Operator
-from tests.conftest import REPOSITORY, database_url
+from tests.conftest import database_url
+from tests.processes import Run
 
 pytestmark = pytest.mark.once
 
@@ -80,15 +80,8 @@ def test_overtaken_between_the_look_and_the_insert(server, migrated_database):
     assert stored_password(server, migrated_database) == "!"
 
 
-def start(server, database: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "manage.py", "firstoperator"],
-        cwd=REPOSITORY,
-        env={**os.environ, "DATABASE_URL": database_url(server, database)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(server, database: str) -> Run:
+    return Run("firstoperator", env={**os.environ, "DATABASE_URL": database_url(server, database)})
 
 
 def test_refused_in_production(server, manage, migrated_database):

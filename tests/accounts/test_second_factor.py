@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
 PASSWORD = "correct horse battery staple"
 KEY = "3132333435363738393031323334353637383930"  # RFC 6238, appendix B
+NO_CODE = "This is neither six digits nor a recovery code that opens. Each of these opens once."
 WRONG = "This token is wrong, or was used before. Enter the next one that your device shows."
 
 
@@ -314,11 +315,14 @@ def test_a_recovery_code_opens_once(client, alice, required):
     give_password(other)
     page = other.get("/admin/second-factor/verify/?by=recovery-code")
     assert "Enter one of the recovery codes" in page.text
+    response = other.post("/admin/second-factor/verify/?by=recovery-code", {"token": "none"})
+    assert (response.context["form"]["token"].label, errors(response)) == ("Recovery code", {"token": [NO_CODE]})
+    StaticDevice.objects.update(throttling_failure_count=0)
     assert give_token(other, codes[0].upper().replace("-", " ")).url == "/admin/"
     assert "You have used a recovery code. 9 are left." in other.get("/admin/").text
     third = Client()
     give_password(third)
-    assert errors(give_token(third, codes[0])) == {"token": [WRONG]}
+    assert errors(give_token(third, codes[0])) == {"token": [NO_CODE]}
 
 
 def test_the_database_holds_no_recovery_code(client, alice):

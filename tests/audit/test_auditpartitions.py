@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
@@ -16,7 +14,8 @@ from django.core.management import CommandError, call_command
 from audit import short_locks
 from audit.models import AuditLog
 from audit.months import Month
-from tests.conftest import REPOSITORY, database_url
+from tests.conftest import database_url
+from tests.processes import Run
 
 BOUNDS = """
     SELECT relname, pg_get_expr(relpartbound, pg_class.oid)
@@ -266,18 +265,17 @@ def test_killed_at_any_moment_it_can_be_run_again(server, migrated_database, own
     for resource in range(200):
         owner.execute(INSERT, [str(resource), f"20{resource % 20:02}-02-01 00:00:00+00"])
     environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
-    command = [sys.executable, "manage.py", "auditpartitions", "--ahead", "60"]
+    command = ["auditpartitions", "--ahead", "60"]
     for _ in range(5):
         before = len(partitions(owner))
-        process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = Run(*command, env=environment)
         while len(partitions(owner)) < before + 3:
             assert process.poll() is None
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
         assert owner.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
-    assert manage(*command[2:], database=migrated_database).returncode == 0
+    assert manage(*command, database=migrated_database).returncode == 0
     assert owner.execute("SELECT count(*), count(DISTINCT resource_id) FROM audit_logs").fetchone() == (200, 200)
     assert owner.execute("SELECT count(*) FROM audit_logs_default").fetchone() == (0,)
     assert this_month.plus(60).partition in partitions(owner)

@@ -18,6 +18,7 @@ from audit import auditpartitions, default_partition, names, short_locks
 from audit.months import PartitionError
 from keyhub import dbhealth
 from tests.conftest import REPOSITORY, database_url
+from tests.processes import Run
 
 ALICE = "00000000-0000-0000-0000-00000000000a"
 BOB = "00000000-0000-0000-0000-00000000000b"
@@ -166,11 +167,7 @@ def test_200_000_rows_leave_default_while_others_write_read_and_erase(
     for client in clients:
         client.start()
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "error", "manage.py", "auditpartitions"], cwd=REPOSITORY, text=True,
-            env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        process = Run("auditpartitions", env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)})
         while not owner.execute("SELECT to_regclass('audit_move')").fetchone()[0]:
             assert process.poll() is None
         with connected_to(migrated_database):

@@ -21,7 +21,6 @@ pytestmark = [pytest.mark.django_db, pytest.mark.once]
 LIST = reverse("admin:audit_auditlog_changelist")
 
 
-# The log also tells of the signing in of the tests.
 OF_THE_TEST = {"organization_id": DEFAULT_ORGANIZATION_ID}
 
 

@@ -4,9 +4,6 @@ import hashlib
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,7 +11,8 @@ from django.core.management import CommandError, call_command
 from psycopg import errors
 
 from audit import short_locks
-from tests.conftest import REPOSITORY, database_url
+from tests.conftest import database_url
+from tests.processes import Run
 
 pytestmark = pytest.mark.database
 
@@ -95,11 +93,8 @@ def test_whoever_writes_into_the_month_is_waited_for_and_sealed_with_it(server, 
     with server.connect(migrated_database, "keyhub") as writer:
         writer.execute("BEGIN")
         record(writer, "2020-02-20 00:00:00+00", rows=1)
-        process = subprocess.Popen(
-            [sys.executable, "manage.py", "auditpartitions", "seal"],
-            cwd=REPOSITORY, text=True, stdout=subprocess.PIPE,
-            env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)},
-        )  # fmt: skip
+        environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
+        process = Run("auditpartitions", "seal", env=environment)
         deadline = time.monotonic() + 30
         with server.connect(migrated_database) as admin:
             while time.monotonic() < deadline:
@@ -335,11 +330,10 @@ def test_killed_at_any_moment_the_next_run_seals(server, migrated_database, mont
     run("seal", "--help")
     base = time.monotonic() - started
     for number in range(12):
-        process = subprocess.Popen([sys.executable, "manage.py", "auditpartitions", "seal"], cwd=REPOSITORY,
-                                   env=environment, stdout=subprocess.DEVNULL)  # fmt: skip
-        time.sleep(base * (0.8 + number * 0.08))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process = Run("auditpartitions", "seal", env=environment)
+        time.sleep(base * 0.8 + number * 0.05)
+        process.kill()
+        process.communicate()
     assert run("seal")[0] == 0
     code, out, _ = run("verify", "--format", "json")
     told = json.loads(out)

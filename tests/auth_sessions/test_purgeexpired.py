@@ -15,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.conftest import REPOSITORY, database_url
+from tests.processes import Run
 
 pytestmark = pytest.mark.database
 
@@ -127,11 +128,7 @@ def test_ctrl_c_amid_the_batches(server, migrated_database, client):
         "'BEGIN IF nextval(''deletes'') = 1200 THEN PERFORM pg_sleep(60); END IF; RETURN OLD; END'; "
         "CREATE TRIGGER wait BEFORE DELETE ON sessions FOR EACH ROW EXECUTE FUNCTION wait()"
     )
-    process = subprocess.Popen(
-        [sys.executable, "manage.py", "purgeexpired"],
-        cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)},
-    )  # fmt: skip
+    process = Run("purgeexpired", env={**os.environ, "DATABASE_URL": database_url(server, migrated_database)})
     deadline = time.monotonic() + 30
     while client.execute("SELECT last_value FROM deletes").fetchone() != (1200,):
         assert time.monotonic() < deadline

@@ -5,8 +5,6 @@ import hashlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,7 +17,6 @@ from django.db import connection
 from keyhub.dbbackup import manifest
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.store import Store
-from tests.conftest import REPOSITORY
 from tests.factories import (
     AuditLogFactory,
     OperatorFactory,
@@ -27,6 +24,7 @@ from tests.factories import (
     TenantMembershipFactory,
     UserIdentityFactory,
 )
+from tests.processes import Run
 
 PASSWORD = "correct horse battery staple"
 # Random, so that it is not smaller in a backup: in rows of any table that has a long text.
@@ -95,16 +93,17 @@ class Runs:
     """Runs of a command of manage.py, each a process of its own; the first one, unharmed, tells how long they take."""
 
     def __init__(self, arguments: list[str], **environment: str):
-        self._command = [sys.executable, "manage.py", *arguments]
-        self._surroundings = {"cwd": REPOSITORY, "env": {**os.environ, **environment}}
+        self._arguments, self._environment = arguments, {**os.environ, **environment}
         started_at = time.monotonic()
-        subprocess.run(self._command, check=True, capture_output=True, **self._surroundings)
+        self._start().completed().check_returncode()
         self._whole_s = time.monotonic() - started_at
+
+    def _start(self) -> Run:
+        return Run(*self._arguments, env=self._environment)
 
     def kill_one(self, earliest: float, latest: float) -> bool:
         """Kill a run at a random moment between two parts of its length; whether it had not ended yet."""
-        pipe = subprocess.PIPE
-        process = subprocess.Popen(self._command, stdout=pipe, stderr=pipe, **self._surroundings)
+        process = self._start()
         waited_s = random.uniform(earliest, latest) * self._whole_s  # noqa: S311
         time.sleep(waited_s)
         process.kill()

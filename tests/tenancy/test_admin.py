@@ -524,7 +524,7 @@ def test_deleting_a_tenant_says_what_goes_with_it(admin):
     )
     assert response.context["deleted_objects"] == [
         f'Tenant: <a href="{url("tenant_change", tenant.pk)}">Lab</a>',
-        "Sessions that stay, with active_membership_id emptied: 1",
+        "Sessions that stay, with “active membership” emptied: 1",
     ]
 
     with CaptureQueriesContext(connection) as captured:
@@ -549,7 +549,7 @@ def test_the_delete_page_counts_no_further_than_a_thousand(admin):
     assert delete_page(response)[0] == {"tenants": "1", "tenant memberships": "at least 1,000"}
     # Of these the page knows only what refers to the thousand.
     (sessions,) = response.context["deleted_objects"][1:]
-    assert re.fullmatch(r"Sessions that stay, with active_membership_id emptied: at least \d{3}", sessions)
+    assert re.fullmatch(r"Sessions that stay, with “active membership” emptied: at least \d{3}", sessions)
     reads = [query["sql"] for query in captured.captured_queries if "parent.ctid" in query["sql"]]
     assert len(reads) == 6  # memberships, codes, groups; sessions, redemptions, group memberships
     assert all(" LIMIT " in sql for sql in reads)
@@ -600,3 +600,26 @@ def test_rows_that_nobody_has_seen_are_not_selected(admin):
         "Nothing was changed: only rows that are seen can be selected. Select them page by page."
     ]
     assert names(admin.get(page)) == ["Lab"]
+
+
+@pytest.mark.parametrize(
+    ("term", "expected"),
+    [
+        ("alpha", ["KH-A", "KH-B"]),
+        ("KH-B", ["KH-B"]),
+        ("h-", ["KH-A", "KH-B", "KH-C"]),
+        ("h-a laboratory", ["KH-A"]),
+        ("alpha beta", []),
+        ('"alpha laboratory"', ["KH-A", "KH-B"]),
+        ('"laboratory alpha"', []),
+        ("100%", ["KH-C"]),
+        ('"', []),
+        ("'", []),
+    ],
+)
+def test_a_part_of_a_code_or_of_its_tenants_name_is_found(admin, term, expected):
+    alpha, beta = TenantFactory(name="Alpha Laboratory"), TenantFactory(name="Beta 100% Laboratory")
+    for code, tenant in (("KH-A", alpha), ("KH-B", alpha), ("KH-C", beta)):
+        TenantJoinCodeFactory(tenant=tenant, code=code)
+    response = admin.get(url("tenantjoincode_changelist"), {"q": term})
+    assert sorted(code.code for code in response.context["cl"].result_list if code.tenant in (alpha, beta)) == expected

@@ -206,7 +206,21 @@ def test_states_and_redeemable(tenant):
     }
     for state, code in codes.items():
         assert TenantJoinCode.objects.with_state().get(pk=code.pk).state == state
+        assert list(TenantJoinCode.objects.filter(tenant=tenant).in_state(state)) == [code]
     assert list(TenantJoinCode.objects.filter(tenant=tenant).redeemable()) == [codes["active"]]
+
+
+@pytest.mark.parametrize("revoked", [None, -1])
+@pytest.mark.parametrize("expires", [None, -1, 1])
+@pytest.mark.parametrize(("max_uses", "used_count"), [(0, 0), (0, 5), (1, 0), (1, 1), (2, 1)])
+def test_each_code_is_in_the_one_state_that_it_tells(tenant, revoked, expires, max_uses, used_count):
+    revoked_at, expires_at = (days and timezone.now() + timedelta(days=days) for days in (revoked, expires))
+    code = TenantJoinCodeFactory(
+        tenant=tenant, revoked_at=revoked_at, expires_at=expires_at, max_uses=max_uses, used_count=used_count
+    )
+    codes = TenantJoinCode.objects.filter(pk=code.pk)
+    states = [state for state in TenantJoinCode.State if codes.in_state(state).exists()]
+    assert states == [codes.with_state().get().state]
 
 
 # Revoking

@@ -3,6 +3,9 @@
 import psycopg
 import pytest
 
+# Plain INSERTs, and a setting; tests/test_migrations.py runs them on the oldest PostgreSQL, too.
+pytestmark = pytest.mark.once
+
 DEFAULT_TENANT = "f47ac10b-58cc-4372-a567-0e02b2c3d479"
 
 

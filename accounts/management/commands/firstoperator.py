@@ -1,4 +1,5 @@
 from django.conf import settings
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import ProgrammingError
 from psycopg.errors import UndefinedTable
@@ -8,6 +9,7 @@ from accounts import firstoperator
 
 class Command(BaseCommand):
     help = "In development, make an operator of the admin with a random password, where there is none."
+    requires_system_checks = [Tags.compatibility, Tags.models]
 
     def handle(self, **options):
         if not settings.DEBUG:

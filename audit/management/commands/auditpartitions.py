@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from django.conf import settings
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 from tqdm import tqdm
@@ -36,6 +37,8 @@ def whole_number(lowest: int, highest: int, what: str) -> Callable[[str], int]:
 
 class Command(BaseCommand):
     help = "The months of audit_logs: made ahead of time, sealed when they are over, retired, verified."
+    # Of the settings and the models: to lint the migrations takes longer than most runs.
+    requires_system_checks = [Tags.compatibility, Tags.models]
 
     def add_arguments(self, parser):
         parser.add_argument(

@@ -2,6 +2,7 @@ import argparse
 import json
 from collections import Counter
 
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
 from tqdm import tqdm
@@ -21,6 +22,8 @@ def days(text: str) -> int:
 
 class Command(BaseCommand):
     help = "Delete sessions, sign-ins under way and console sessions that have ended."
+    # Of the settings and the models: to lint the migrations takes longer than most runs.
+    requires_system_checks = [Tags.compatibility, Tags.models]
 
     def add_arguments(self, parser):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))

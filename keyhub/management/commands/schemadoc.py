@@ -1,3 +1,4 @@
+from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, connections
 
@@ -6,6 +7,7 @@ from keyhub import schemadoc
 
 class Command(BaseCommand):
     help = "Write docs/schema.md, the picture and the tables of the schema, from a migrated database."
+    requires_system_checks = [Tags.compatibility, Tags.models]
 
     def add_arguments(self, parser):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
