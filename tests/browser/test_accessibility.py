@@ -122,6 +122,19 @@ def test_who_has_not_signed_in_finds_no_serious_violation(visitor, complaints):
     assert not found, "\n".join(found)
 
 
+def test_what_shuts_people_out_is_found(page):
+    page.goto("/admin/")
+    page.evaluate("""() => {
+        document.querySelector("#content").insertAdjacentHTML("beforeend",
+            "<button></button><p style='color: #777; background: #888'>grey</p><div style='width: 2000px'>wide</div>");
+    }""")
+    found = look_at(page)
+    assert len([each for each in found if each.endswith("button-name: <button></button>")]) == 2
+    assert len([each for each in found if "color-contrast" in each]) == len(LOOKS)
+    assert len([each for each in found if each.endswith("scrolls sideways at 1280 px")]) == 2
+    assert len([each for each in found if each.endswith("scrolls sideways at 375 px")]) == 2
+
+
 def test_the_page_of_what_is_not_there_has_no_serious_violation(page, complaints):
     page.goto("/admin/nowhere/")
     page.evaluate(AXE_SCRIPT)

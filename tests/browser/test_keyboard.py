@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from audit.models import AuditLog
+from keyhub.admin import page_of_row
 from tenancy.models import TenantMembership
 from tests.browser.conftest import NARROW
 from tests.site.scene import PASSWORD
@@ -11,14 +12,15 @@ from tests.site.scene import PASSWORD
 pytestmark = [pytest.mark.long, pytest.mark.once]
 
 MOST_STEPS = 80
-# Whether who looks at the page sees where the focus is: on the element itself, or around it.
+# Whether who looks at the page sees where the focus is: on the element itself, or around it. Behind the last element it
+# is on none.
 IS_SEEN = """() => {
     const element = document.activeElement, box = element.getBoundingClientRect();
     const outlined = (each) => {
         const style = getComputedStyle(each);
         return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
     };
-    return box.width > 0 && box.height > 0 && box.right > 0 && box.left < innerWidth &&
+    return element === document.body || box.width > 0 && box.height > 0 && box.right > 0 && box.left < innerWidth &&
         (outlined(element) || outlined(element.parentElement));
 }"""
 
@@ -107,12 +109,14 @@ def test_the_operators_menu_opens_chooses_colours_and_closes(page):
     page.keyboard.press("Enter")
     menu = page.locator("#nav-sidebar nav nav")
     expect(menu.locator(":focus")).to_have_count(1)
+    expect(opener).to_have_attribute("aria-expanded", "true")
     step_to(page, menu.get_by_role("button", name="Dark"))
     page.keyboard.press("Space")
     expect(page.locator("html")).to_have_class("dark")
     page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
     expect(opener).to_be_focused()
+    expect(opener).to_have_attribute("aria-expanded", "false")
     page.reload()
     expect(page.locator("html")).to_have_class("dark")
 
@@ -130,3 +134,42 @@ def test_a_member_is_looked_up_by_keyboard(page, scene):
     page.keyboard.press("Enter")
     expect(page.get_by_text("was added successfully")).to_be_visible()
     assert TenantMembership.objects.active().filter(tenant=scene.laboratory, user=scene.charlie).exists()
+
+
+def test_the_menu_beside_a_box_opens_and_closes(page, scene):
+    """It is a part of the page's end by the time it opens: Alpine moves it there."""
+    page.goto(page_of_row(scene.leaked))
+    more = page.locator("[data-id=related-widget-wrapper-created_by]").get_by_role("button", name="More")
+    step_to(page, more)
+    page.keyboard.press("Enter")
+    menu = page.locator("#related-widget-wrapper-created_by")
+    expect(menu.get_by_role("link", name="Change selected user")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(menu).to_be_hidden()
+    expect(more).to_be_focused()
+
+
+def test_keys_lead_to_a_list_and_into_its_search_box(page):
+    page.goto("/admin/")
+    page.keyboard.press("Control+k")
+    box = page.locator("#search-input-command")
+    expect(box).to_be_focused()
+    page.keyboard.type("join codes")
+    expect(page.locator("#command-results li").first).to_contain_text("join codes")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tenantjoincode/")
+    page.keyboard.press("/")
+    expect(page.locator("#searchbar")).to_be_focused()
+    page.keyboard.type("kh-demo-001")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("navigation", name="Pages")).to_contain_text("1 row on this page")
+
+    page.keyboard.press("Control+k")
+    expect(box).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(box).to_be_hidden()
+    dark = page.locator("html.dark")
+    page.keyboard.press("Control+e")
+    page.keyboard.press("Control+e")
+    expect(dark).to_have_count(1)

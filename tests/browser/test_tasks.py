@@ -431,3 +431,20 @@ def test_the_site_speaks_the_operators_language(page, scene):
     menu.get_by_text("olivia@keyhub.test").last.click()
     menu.get_by_role("button", name="English").click()
     expect(page.locator("html")).to_have_attribute("lang", "en")
+
+
+def test_what_goes_wrong_in_a_page_is_noticed(page, complaints):
+    """Else the other tests would hold whatever the browser complains of."""
+    page.goto("/admin/")
+    page.evaluate("console.error('a word')")
+    page.evaluate("setTimeout(() => { throw new Error('a mistake'); })")
+    page.evaluate("document.body.insertAdjacentHTML('beforeend', '<img src=https://evil.example/>')")
+    page.evaluate("fetch('/admin/nowhere/')")
+    heard = sorted(complaints)
+    complaints.clear()
+    assert [each.partition("'")[0] for each in heard] == [
+        "Failed to load resource: the server responded with a status of 404 (Not Found)",
+        "Loading the image ",
+        "a mistake",
+        "a word",
+    ]

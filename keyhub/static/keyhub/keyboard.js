@@ -102,6 +102,7 @@
             const known = open.findIndex((each) => each.sheet === sheet);
             if (isOver(sheet) && known < 0) {
                 open.push({ sheet, opener: lastFocused });
+                lastFocused?.setAttribute("aria-expanded", "true");
                 if (sheet.id === "changelist-filter") {
                     sheet.setAttribute("role", "dialog");
                     sheet.setAttribute("aria-modal", "true");
@@ -112,6 +113,7 @@
                 }
             } else if (!isOver(sheet) && known >= 0) {
                 const [{ opener }] = open.splice(known, 1);
+                opener?.setAttribute("aria-expanded", "false");
                 if (opener?.isConnected && (sheet.contains(document.activeElement) || !isFocusSomewhere())) {
                     opener.focus();
                 }
