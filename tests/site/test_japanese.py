@@ -156,7 +156,7 @@ def test_the_pages_of_a_second_factor_say_nothing_in_english(site, hub):
     for name in ("status", "renew_codes", "remove"):
         assert english_in(site.get(reverse(f"second_factor:{name}")).text) == []
     wrong = site.post(reverse("second_factor:remove"), {"token": "nonsense"})
-    assert ("トークンが間違っているか" in wrong.text, english_in(wrong.text)) == (True, [])
+    assert ("6桁の数字でも、使えるリカバリーコードでもありません。" in wrong.text, english_in(wrong.text)) == (True, [])
     site.logout()
     site.force_login(hub.operator, backend=BACKEND)
     site.cookies[settings.LANGUAGE_COOKIE_NAME] = "ja"
