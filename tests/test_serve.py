@@ -145,8 +145,11 @@ def test_make_serve(checkout, server, migrated_database):
         check_static_files(site)
         check_refusals(site, checkout, environment)
 
-        os.killpg(site.process.pid, signal.SIGINT)  # as Ctrl-C in a terminal
-        assert site.process.wait(timeout=20) == -signal.SIGINT
+        # As Ctrl-C in a terminal, with a connection open on which a browser has not said a word yet.
+        with socket.create_connection(("127.0.0.1", port)):
+            time.sleep(0.5)
+            os.killpg(site.process.pid, signal.SIGINT)
+            assert site.process.wait(timeout=20) == -signal.SIGINT
         assert not [line for line in site.lines() if "Traceback" in line or "ERROR" in line]
         assert "Shutting down: Master" in site.lines()[-1]
         with pytest.raises(ConnectionRefusedError):
@@ -297,7 +300,7 @@ def test_production_behind_a_proxy(image, server, migrated_database):
         assert line.startswith("ERROR django.request: Internal Server Error: /admin/login/\\nTraceback (most recent ")
         assert 'relation "operators" does not exist' in line
         logged = r'127\.0\.0\.1 - "GET /nowhere HTTP/1\.1" 404 \d+ \d+ms'
-        assert [line for line in site.lines() if re.fullmatch(logged, line)]
+        wait_for(lambda: [line for line in site.lines() if re.fullmatch(logged, line)])  # after the answer
         assert "somebody" not in site.log.read_text()
 
         # A worker that is killed is replaced.
