@@ -34,7 +34,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-TIMEOUT_MS = 6_000
+TIMEOUT_MS = 20_000
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 375, "height": 812}
 
 

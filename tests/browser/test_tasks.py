@@ -152,7 +152,7 @@ def test_a_tenants_page_shows_its_people_codes_groups_and_history(page, scene):
     assert indents == sorted(set(indents))
     _header, *history = cells(section(page, "Latest audit rows"))
     assert len(history) == 10
-    assert {row[4] for row in history} == {"success", "denied"}
+    assert {row[4] for row in history} == {"Success", "Denied"}
 
     members.locator("tbody.original", has_text="bob@example.com in").get_by_label("Role").select_option("Admin")
     page.get_by_role("button", name="Save and continue editing").click()
@@ -161,7 +161,7 @@ def test_a_tenants_page_shows_its_people_codes_groups_and_history(page, scene):
     assert bob.role == "admin"
     assert told(scene, "tenant_membership.change") == [str(bob.pk)]
     _header, newest, *_older = cells(section(page, "Latest audit rows"))
-    assert newest[1:] == ["tenant_membership.change", "olivia@keyhub.test", "tenant_membership", "success"]
+    assert newest[1:] == ["tenant_membership.change", "olivia@keyhub.test", "tenant_membership", "Success"]
 
     page.get_by_role("link", name="Optics", exact=True).click()
     expect(page.locator("#id_name")).to_have_value("Optics")
