@@ -16,8 +16,11 @@ LONGEST_LOST_MONTHS = 6  # who loses more in a row has noticed
 PARTITIONS = """
     SELECT relname, pg_get_expr(relpartbound, 0),
         EXISTS (SELECT FROM pg_trigger WHERE tgrelid = inhrelid AND tgname = %(trigger)s AND tgenabled IN ('O', 'A')),
-        has_table_privilege(to_regclass('audit_seals'), 'SELECT'),
-        has_table_privilege(to_regclass('audit_archives'), 'SELECT')
+        (SELECT has_table_privilege(attrelid, 'SELECT') FROM pg_attribute
+         WHERE attrelid = to_regclass('audit_seals') AND attname = 'month'),
+        (SELECT has_table_privilege(attrelid, 'SELECT') FROM pg_attribute
+         WHERE attrelid = to_regclass('audit_archives') AND attname IN ('month', 'detached_at')
+         GROUP BY attrelid HAVING count(*) = 2)
     FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
     WHERE inhparent = to_regclass('audit_logs')
 """
@@ -46,7 +49,7 @@ def months(examination: Examination) -> Iterator[Finding | Unreadable]:
     ((*_, seals_are_readable, archives_are_readable), *_) = rows
     lets_rows_in = {name for name, _, is_closed, *_ in rows if not is_closed}
     for table, is_readable in (("audit_seals", seals_are_readable), ("audit_archives", archives_are_readable)):
-        if is_readable is False:  # it is None where there is no such table yet
+        if is_readable is False:  # it is None where there is no such table yet, or a column of it is gone
             yield Unreadable("audit.H006", table)
     retired = []
     if seals_are_readable:

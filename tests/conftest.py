@@ -13,6 +13,7 @@ import pytest
 from django.conf import settings
 from django.core.management import call_command
 from django.db import connection, connections
+from django.utils import translation
 from psycopg import sql
 
 from keyhub.embedded import EmbeddedServer
@@ -40,6 +41,13 @@ def pytest_collection_modifyitems(items) -> None:
             item.add_marker(pytest.mark.database)
     # At the end a worker that has none left steals from the other: of the short ones there are enough to share.
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(autouse=True)
+def _language() -> Iterator[None]:
+    """A page in Japanese leaves its language to the thread that has asked for it."""
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture(scope="session")

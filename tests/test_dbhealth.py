@@ -54,8 +54,8 @@ def test_pending_migrations_come_first_and_drift_is_measured_without_them(manage
     client.execute("DROP INDEX idx_tenants_slug")
     assert findings() == (
         "default: drift is measured against the migrations that are applied\n"
-        "CRITICAL keyhub.H001 django_migrations: 2 migrations are pending: "
-        "audit.0011_audit_logs_transaction_index, audit.0012_audit_logs_permissions\n"
+        "CRITICAL keyhub.H001 django_migrations: 3 migrations are pending: "
+        "audit.0011_audit_logs_transaction_index, audit.0012_audit_logs_permissions, audit.0013_names_in_words\n"
         "    manage.py migrate\n"
         "CRITICAL keyhub.H003 tenants.idx_tenants_slug: the index does not exist, although an applied migration makes "
         "it\n"

