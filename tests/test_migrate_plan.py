@@ -90,8 +90,8 @@ def client(server, migrated_database):
 # Our own migrations
 
 
-# Indexes of a column that a later migration has taken away: Django looks their names up in the database, where there are
-# none before the way down has made them again.
+# Indexes of a column that a later migration has taken away: Django looks their names up in the database, where there
+# are none before the way down has made them again.
 NOT_PLANNED_ON_THE_WAY_DOWN = {"axes.0002_auto_20151217_2044": 2}
 
 
