@@ -4,9 +4,7 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group as PermissionGroup
 from django.contrib.auth.models import Permission
 from django.db import transaction
-from django.db.models import Q, Value
-from django.db.models.functions import Lower
-from django.db.models.lookups import Exact
+from django.db.models import Q
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils.translation import gettext, gettext_noop, ngettext
@@ -37,11 +35,6 @@ register_refusals(
 )
 
 
-def is_email(term: str, column: str = "email") -> Q:
-    """By idx_users_email."""
-    return Q(Exact(Lower(column), Lower(Value(term))))
-
-
 # Their pages show and edit secrets. Operators keep their own by accounts.second_factor_pages.
 admin.site.unregister([StaticDevice, TOTPDevice])
 
@@ -64,7 +57,7 @@ class UserAdmin(KeyHubAdmin):
     ordering = ("-created_at", "-id")
 
     def exactly(self, term: str) -> Q:
-        return is_email(term)
+        return Q(pk__in=User.objects.with_email(term))
 
 
 offer(
@@ -130,7 +123,7 @@ class UserIdentityAdmin(KeyHubAdmin):
     ordering = ("provider", "provider_sub")
 
     def exactly(self, term: str) -> Q:
-        theirs = UserIdentity.objects.filter(user__in=User.objects.filter(is_email(term)))
+        theirs = UserIdentity.objects.filter(user__in=User.objects.with_email(term))
         # UNION, each half by its index: OR would read the whole table.
         return Q(pk__in=theirs.values("pk").union(UserIdentity.objects.filter(provider_sub=term).values("pk")))
 

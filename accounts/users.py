@@ -4,6 +4,7 @@ from asgiref.sync import sync_to_async
 from django.db import IntegrityError
 from django.db.models import F, TextField, Value
 from django.db.models.functions import Cast, Coalesce, Concat, Lower, Now
+from django.db.models.lookups import Exact
 
 from keyhub.statements import StatementQuerySet, one_statement
 
@@ -19,12 +20,16 @@ class ChangeRefusedError(UserError):
 
 
 class UserQuerySet(StatementQuerySet):
-    def get_by_natural_key(self, email: str):
-        """The user with this e-mail, in any case. Raises User.DoesNotExist.
+    def with_email(self, email: str) -> "UserQuerySet":
+        """The one with this e-mail, in any case, if there is one.
 
         By lower() on the server, as idx_users_email does: Python's lower() differs from it outside ASCII.
         """
-        return self.alias(email_in_lower_case=Lower("email")).get(email_in_lower_case=Lower(Value(email)))
+        return self.filter(Exact(Lower("email"), Lower(Value(email))))
+
+    def get_by_natural_key(self, email: str):
+        """The user with this e-mail, in any case. Raises User.DoesNotExist."""
+        return self.with_email(email).get()
 
     def active(self) -> "UserQuerySet":
         """Those who may sign in."""

@@ -2,9 +2,8 @@
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Q, Value
-from django.db.models.functions import Lower, Now
-from django.db.models.lookups import Exact
+from django.db.models import Q
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
@@ -93,7 +92,7 @@ class SessionAdmin(ReadOnlyAdmin):
     ordering = ("-expires_at", "-id")
 
     def exactly(self, term: str) -> Q:
-        return Q(user__in=User.objects.filter(Exact(Lower("email"), Lower(Value(term)))))
+        return Q(user__in=User.objects.with_email(term))
 
     @admin.display(description=_("active membership tenant"))
     def active_membership_tenant(self, session: Session) -> Tenant | None:

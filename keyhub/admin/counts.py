@@ -22,13 +22,19 @@ MOST_ROWS_COUNTED_IN_A_LIST = 1_000
 class Count:
     rows: int
     is_estimate: bool = False
+    is_at_least: bool = False
 
     def __str__(self) -> str:
+        if self.is_at_least:
+            return f"{intcomma(self.rows)}+"
         return f"≈ {intcomma(self.rows)}" if self.is_estimate else intcomma(self.rows)
 
 
 def count_of(queryset: models.QuerySet) -> Count:
-    """Exact up to MOST_ROWS_COUNTED rows and COUNT_TIMEOUT_MS milliseconds; beyond, what EXPLAIN says."""
+    """Exact up to MOST_ROWS_COUNTED rows and COUNT_TIMEOUT_MS milliseconds; beyond, what EXPLAIN says.
+
+    Of rows that came after the last ANALYZE the planner may know nothing: then it is told how many there are at least.
+    """
     try:
         with given_up_after(COUNT_TIMEOUT_MS, queryset.db):
             rows = queryset.order_by()[: MOST_ROWS_COUNTED + 1].count()
@@ -37,7 +43,9 @@ def count_of(queryset: models.QuerySet) -> Count:
     if rows is not None and rows <= MOST_ROWS_COUNTED:
         return Count(rows)
     (plan,) = json.loads(queryset.order_by().explain(format="json"))
-    believed = max(plan["Plan"]["Plan Rows"], rows or 0)
+    believed = plan["Plan"]["Plan Rows"]
+    if rows is not None and believed < rows:
+        return Count(MOST_ROWS_COUNTED, is_at_least=True)
     return Count(int(float(f"{believed:.3g}")), is_estimate=True)
 
 

@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from accounts.models import User
 from keyhub.admin import (
     KeyHubAdmin,
     Table,
@@ -15,7 +16,7 @@ from keyhub.admin import (
     link_to_list,
     page_of_list,
 )
-from tenancy.admin.members import MemberInline, of_the_user
+from tenancy.admin.members import MemberInline
 from tenancy.models import (
     DEEPEST_GROUP,
     Group,
@@ -81,7 +82,7 @@ class GroupMembershipAdmin(KeyHubAdmin):
     ordering = ("group_id", "user_id")
 
     def exactly(self, term: str) -> Q:
-        return of_the_user(term)
+        return Q(user__in=User.objects.with_email(term))
 
     def tenant_of(self, row: GroupMembership) -> Tenant:
         return row.group.tenant

@@ -2,9 +2,7 @@
 
 from django import forms
 from django.contrib import admin
-from django.db.models import Q, Value
-from django.db.models.functions import Lower
-from django.db.models.lookups import Exact
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
@@ -63,10 +61,6 @@ class TenantMembershipInline(MemberInline):
     fields = ("user", "role", "left_at")
 
 
-def of_the_user(email: str) -> Q:
-    return Q(user__in=User.objects.filter(Exact(Lower("email"), Lower(Value(email)))))
-
-
 @admin.register(TenantMembership)
 class TenantMembershipAdmin(KeyHubAdmin):
     fields = ("tenant", "user", "role", "left_at", "left_reason", "created_at", "updated_at")
@@ -81,7 +75,7 @@ class TenantMembershipAdmin(KeyHubAdmin):
     ordering = ("tenant_id", "user_id")
 
     def exactly(self, term: str) -> Q:
-        return of_the_user(term)
+        return Q(user__in=User.objects.with_email(term))
 
 
 offer(

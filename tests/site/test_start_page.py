@@ -117,6 +117,17 @@ def test_many_rows_are_estimated(monkeypatch):
     assert str(count_of(rows)) == "≈ 205"
 
 
+def test_of_rows_that_the_planner_has_not_heard_of_it_is_told_how_many_there_are_at_least(monkeypatch):
+    monkeypatch.setattr(counts, "MOST_ROWS_COUNTED", 5)
+    UserFactory.create_batch(20)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE users")
+    tomorrow = timezone.now() + timedelta(days=1)
+    UserFactory.create_batch(9, created_at=tomorrow)
+    count = count_of(UserFactory._meta.model.objects.filter(created_at__gte=tomorrow))
+    assert (count, str(count)) == (Count(5, is_at_least=True), "5+")
+
+
 def test_a_count_that_takes_too_long_is_estimated(monkeypatch):
     monkeypatch.setattr(counts, "COUNT_TIMEOUT_MS", 1)
     UserFactory()
