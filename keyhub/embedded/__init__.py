@@ -48,6 +48,7 @@ START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
 QUIT_TIMEOUT_S = 5  # for backends without their postmaster
 POLL_INTERVAL_S = 0.02
+INITDB_ENDS_S = 5
 FULL_DISK_BYTES = 1_000_000  # too little for anything
 
 
@@ -262,7 +263,11 @@ class EmbeddedServer:
                 raise self._unusable(_cause(result.stderr))
             unfinished.rename(self.data_directory)
         finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            # Where initdb was interrupted, a postgres of its own may be writing there for another moment.
+            deadline = time.monotonic() + INITDB_ENDS_S
+            while unfinished.exists() and time.monotonic() < deadline:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                time.sleep(POLL_INTERVAL_S)
 
     def _make_database(self) -> None:
         with self.connect() as connection:
