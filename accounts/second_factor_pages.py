@@ -25,36 +25,23 @@ KEY = "second_factor_key"
 OF_THE_SITE = ("available_apps", "sidebar_navigation", "site_url")  # what who is half signed in is not shown
 
 
+def token_field(label: str, **attributes: str) -> forms.CharField:
+    widget = UnfoldAdminTextInputWidget({**attributes, "autofocus": "", "spellcheck": "false"})
+    return forms.CharField(label=label, max_length=64, widget=widget)
+
+
 class TokenForm(forms.Form):
-    token = forms.CharField(
-        label=gettext_lazy("Token"),
-        max_length=64,
-        widget=UnfoldAdminTextInputWidget(
-            {"autocomplete": "one-time-code", "inputmode": "numeric", "autofocus": "", "spellcheck": "false"}
-        ),
-    )
+    token = token_field(gettext_lazy("Token"), autocomplete="one-time-code", inputmode="numeric")
 
 
 class RecoveryCodeForm(forms.Form):
-    token = forms.CharField(
-        label=gettext_lazy("Recovery code"),
-        max_length=64,
-        widget=UnfoldAdminTextInputWidget(
-            {"autocomplete": "off", "autocapitalize": "none", "autofocus": "", "spellcheck": "false"}
-        ),
-    )
+    token = token_field(gettext_lazy("Recovery code"), autocomplete="off", autocapitalize="none")
 
 
 class TokenOrCodeForm(forms.Form):
     """Of both kinds: a keyboard of digits alone would not do."""
 
-    token = forms.CharField(
-        label=gettext_lazy("Token"),
-        max_length=64,
-        widget=UnfoldAdminTextInputWidget(
-            {"autocomplete": "one-time-code", "autocapitalize": "none", "autofocus": "", "spellcheck": "false"}
-        ),
-    )
+    token = token_field(gettext_lazy("Token"), autocomplete="one-time-code", autocapitalize="none")
 
 
 @method_decorator([never_cache, sensitive_post_parameters()], name="dispatch")

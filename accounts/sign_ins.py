@@ -25,9 +25,8 @@ from django.http import HttpRequest
 from accounts import second_factor
 from accounts.lockouts import operator_named, typed_email
 from accounts.models import Operator
+from keyhub.admin import NO_ORGANIZATION
 from keyhub.client_input import client_address
-
-NO_ORGANIZATION = "-"
 
 
 def record(

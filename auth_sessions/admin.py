@@ -116,14 +116,16 @@ def revoke(session: Session, options: dict) -> dict | None:
     return {"reason": reason_of(options)} if session.revoke(reason_of(options)) else None
 
 
-def revoke_all_of_a_user(user: User, options: dict) -> dict | None:
-    sessions = Session.objects.revoke_all(user, reason=reason_of(options))
+def what_ended(sessions: int, options: dict) -> dict | None:
     return {"sessions": sessions, "reason": reason_of(options)} if sessions else None
+
+
+def revoke_all_of_a_user(user: User, options: dict) -> dict | None:
+    return what_ended(Session.objects.revoke_all(user, reason=reason_of(options)), options)
 
 
 def revoke_all_of_a_tenant(tenant: Tenant, options: dict) -> dict | None:
-    sessions = Session.objects.filter(active_membership__tenant=tenant).revoke(reason_of(options))
-    return {"sessions": sessions, "reason": reason_of(options)} if sessions else None
+    return what_ended(Session.objects.filter(active_membership__tenant=tenant).revoke(reason_of(options)), options)
 
 
 def sessions_ended(done: list[dict]) -> str:

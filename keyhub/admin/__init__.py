@@ -15,7 +15,7 @@ navigation            the menu
 
 from keyhub.admin.counts import Count, count_by_day, count_of, counted_in_a_list, told
 from keyhub.admin.forms import DatabaseForms, KeyHubInline, as_uuid
-from keyhub.admin.journal import Place, record
+from keyhub.admin.journal import NO_ORGANIZATION, Place, record
 from keyhub.admin.links import link_to, link_to_list, link_to_page, page_of_list, page_of_row
 from keyhub.admin.model_admin import JournaledAdmin, KeyHubAdmin, ReadOnlyAdmin
 from keyhub.admin.operations import Operation, offer
@@ -30,6 +30,7 @@ __all__ = [
     "BEFORE",
     "CHART_DAYS",
     "LATEST_AUDIT_ROWS",
+    "NO_ORGANIZATION",
     "Chart",
     "Count",
     "DatabaseForms",

@@ -102,7 +102,6 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
     list_per_page = 50
     list_disable_select_all = True
     searches_parts = True  # of the texts of search_fields, where nothing is found exactly
-    show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
     change_list_template = "keyhub/change_list.html"
     change_form_outer_before_template = "keyhub/operations.html"

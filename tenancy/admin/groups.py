@@ -17,6 +17,7 @@ from keyhub.admin import (
     page_of_list,
 )
 from tenancy.admin.members import MemberInline
+from tenancy.admin.tables import first_rows
 from tenancy.models import (
     DEEPEST_GROUP,
     Group,
@@ -89,15 +90,14 @@ class GroupMembershipAdmin(KeyHubAdmin):
 
 
 def groups_of(tenant: Tenant) -> Table:
-    found = list(tenant.groups.order_by("depth", "name", "id")[: MOST_GROUPS_SHOWN + 1])
+    found, note = first_rows(tenant.groups.order_by("depth", "name", "id"), MOST_GROUPS_SHOWN)
     children = defaultdict(list)
-    for group in found[:MOST_GROUPS_SHOWN]:
+    for group in found:
         children[group.parent_group_id].append(group)
     in_order, above = [], list(reversed(children[None]))
     while above:
         in_order.append(group := above.pop())
         above += reversed(children[group.pk])
-    note = _("The first %(number)d are shown.") % {"number": MOST_GROUPS_SHOWN}
     return Table(
         [_("Group"), _("Description"), _("People")],
         [
@@ -105,6 +105,6 @@ def groups_of(tenant: Tenant) -> Table:
             for each in in_order
         ],
         more=page_of_list(Group, tenant__id__exact=tenant.pk),
-        note=note if len(found) > MOST_GROUPS_SHOWN else "",
+        note=note,
         depths=[each.depth for each in in_order],
     )

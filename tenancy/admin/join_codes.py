@@ -26,7 +26,7 @@ from keyhub.admin import (
     page_of_list,
     register_section,
 )
-from tenancy.admin.tables import MOST_ROWS_SHOWN, moment, note_of_more
+from tenancy.admin.tables import first_rows, moment
 from tenancy.join_codes import new_code
 from tenancy.memberships import LastAdminError
 from tenancy.models import (
@@ -171,11 +171,11 @@ class TenantJoinCodeAdmin(KeyHubAdmin):
 
 
 def redemptions_of(code: TenantJoinCode) -> Table:
-    rows = code.redemptions.select_related("user", "membership").order_by("-redeemed_at")[: MOST_ROWS_SHOWN + 1]
+    rows, note = first_rows(code.redemptions.select_related("user", "membership").order_by("-redeemed_at"))
     return Table(
         [_("User"), _("Redeemed"), _("Membership")],
-        [(link_to(each.user), moment(each.redeemed_at), state_of(each)) for each in rows[:MOST_ROWS_SHOWN]],
-        note=note_of_more(rows),
+        [(link_to(each.user), moment(each.redeemed_at), state_of(each)) for each in rows],
+        note=note,
     )
 
 
@@ -191,20 +191,20 @@ register_section(TenantJoinCode, LATEST_AUDIT_ROWS)
 
 
 def codes_of(tenant: Tenant) -> Table:
-    rows = list(tenant.join_codes.with_state().order_by("-created_at", "-id")[: MOST_ROWS_SHOWN + 1])
-    users = latest_users_of(rows[:MOST_ROWS_SHOWN])
+    rows, note = first_rows(tenant.join_codes.with_state().order_by("-created_at", "-id"))
+    users = latest_users_of(rows)
     return Table(
         [_("Code"), _("Copy"), _("Role"), _("State"), _("Uses"), _("Expires"), _("Used last by")],
         [
             (link_to(each), copy(each), each.get_role_display(), state(each), uses(each), moment(each.expires_at),
              users.get(each.pk, "–"))
-            for each in rows[:MOST_ROWS_SHOWN]
+            for each in rows
         ],
         more=page_of_list(TenantJoinCode, tenant__id__exact=tenant.pk),
         add=f"{reverse('admin:tenancy_tenantjoincode_add')}?tenant={tenant.pk}",
         add_label=_("Issue a join code"),
         add_permission="tenancy.add_tenantjoincode",
-        note=note_of_more(rows),
+        note=note,
     )  # fmt: skip
 
 

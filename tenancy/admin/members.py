@@ -19,7 +19,7 @@ from keyhub.admin import (
     register_refusals,
     register_section,
 )
-from tenancy.admin.tables import MOST_ROWS_SHOWN, moment, note_of_more
+from tenancy.admin.tables import first_rows, moment
 from tenancy.memberships import MembershipError
 from tenancy.models import (
     Tenant,
@@ -96,27 +96,27 @@ offer(
 
 def members_of(tenant: Tenant) -> Table | None:
     """Where they are too many for the form above."""
-    rows = list(tenant.memberships.active().select_related("user").order_by("user_id")[: MOST_ROWS_SHOWN + 1])
-    if len(rows) <= MOST_ROWS_SHOWN:
+    rows, note = first_rows(tenant.memberships.active().select_related("user").order_by("user_id"))
+    if not note:
         return None
     return Table(
         [_("User"), _("Role"), _("Since")],
-        [(link_to(each.user), each.get_role_display(), moment(each.created_at)) for each in rows[:MOST_ROWS_SHOWN]],
+        [(link_to(each.user), each.get_role_display(), moment(each.created_at)) for each in rows],
         more=page_of_list(TenantMembership, tenant__id__exact=tenant.pk, left_at__isempty=1),
-        note=note_of_more(rows),
+        note=note,
     )
 
 
 def memberships_of(user: User) -> Table:
-    rows = user.memberships.select_related("tenant").order_by("tenant_id")[: MOST_ROWS_SHOWN + 1]
+    rows, note = first_rows(user.memberships.select_related("tenant").order_by("tenant_id"))
     return Table(
         [_("Tenant"), _("Role"), _("Since"), _("Left")],
         [
             (link_to(each.tenant), each.get_role_display(), moment(each.created_at), moment(each.left_at))
-            for each in rows[:MOST_ROWS_SHOWN]
+            for each in rows
         ],
         more=page_of_list(TenantMembership, user__id__exact=user.pk),
-        note=note_of_more(rows),
+        note=note,
     )
 
 

@@ -216,7 +216,6 @@ def test_a_viewers_page_offers_nothing(hub, client):
 def test_a_request_of_another_site_is_refused(hub):
     client = Client(enforce_csrf_checks=True)
     client.force_login(hub.operator)
-    before = contents()
     posts = [(page, data) for method, page, data, _permission in attacks(hub) if method == "post"]
     before = contents()
     for page, data in [*posts, (reverse("health"), {}), (reverse("admin:logout"), {})]:

@@ -38,7 +38,7 @@ OF_A_LIST = {
     "tenancy.TenantMembership": 3,
 }
 OF_A_PAGE = {
-    "accounts.User": 8,
+    "accounts.User": 7,
     "accounts.UserIdentity": 2,
     "audit.AuditLog": 1,
     "auth_sessions.ConsoleSession": 1,
@@ -49,11 +49,11 @@ OF_A_PAGE = {
     "tenancy.Group": 5,
     "tenancy.GroupMembership": 3,
     "tenancy.Tenant": 11,
-    "tenancy.TenantJoinCode": 9,
+    "tenancy.TenantJoinCode": 8,
     "tenancy.TenantMembership": 3,
 }
 # Rows that are too many for forms are shown by a link or a section.
-OF_A_CROWDED_PAGE = {"accounts.User": 7, "orgs.Organization": 4, "tenancy.Group": 4, "tenancy.Tenant": 9}
+OF_A_CROWDED_PAGE = {"accounts.User": 6, "orgs.Organization": 4, "tenancy.Group": 4, "tenancy.Tenant": 9}
 OF_THE_START_PAGE = 99
 NUMBERED = {User: "user", Tenant: "tenant", Group: "group", TenantJoinCode: "code", Session: "session"}
 # Who asks, and what Django looks up once in each process.
