@@ -109,7 +109,13 @@ AUDIT_ARCHIVE_URL = _text("AUDIT_ARCHIVE_URL")
 IDENTITY_SESSION_LIFETIME = _duration("IDENTITY_SESSION_LIFETIME", default="12h")
 IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", default="30m")
 
+# The Admin database, where it is one of its own: docs/operations/splitadmin.md
+ADMIN_DATABASE_URL = _text("ADMIN_DATABASE_URL")
+
 DATABASES = {"default": database_from_url(DATABASE_URL)}
+if ADMIN_DATABASE_URL:
+    DATABASES["admin"] = database_from_url(ADMIN_DATABASE_URL, "ADMIN_DATABASE_URL")
+DATABASE_ROUTERS = ["keyhub.routers.DatabaseRouter"]
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -246,7 +252,8 @@ if not DEBUG:
         "whitenoise.middleware.WhiteNoiseMiddleware",
     )
     # Each thread of a worker keeps its connection: docs/decisions/2026-11-26-serving-by-gunicorn-and-whitenoise.md
-    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    for database in DATABASES.values():
+        database |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     # Django's own configuration would mail errors to nobody.
     LOGGING = {
         "version": 1,

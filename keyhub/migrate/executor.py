@@ -13,8 +13,9 @@ from django.db.migrations.migration import Migration
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.operations.base import Operation
 
-from keyhub import sql_text
+from keyhub import placement, sql_text
 from keyhub.dbversion.database import Plan, current_digest
+from keyhub.dbversion.loader import DatabaseLoader
 from keyhub.dbversion.version_list import Version
 from keyhub.migrate import statements
 from keyhub.migrate.blockers import BlockerWatch
@@ -65,6 +66,8 @@ class SafeMigrationExecutor(MigrationExecutor):
     ):
         """`plan` is what to run instead of the way to the targets that migrate() is given."""
         super().__init__(connection, progress_callback)
+        if connection.alias == placement.ADMIN:
+            self.loader = DatabaseLoader(connection)
         self.policy = policy
         self.tell = tell
         self.plan = plan
@@ -77,7 +80,8 @@ class SafeMigrationExecutor(MigrationExecutor):
             return self.plan
         plan = super().migration_plan(targets, clean_start)
         if any(backwards for _, backwards in plan):
-            return plan
+            recorded = getattr(self.loader, "recorded", None)  # without those that do nothing here
+            return [step for step in plan if recorded is None or (step[0].app_label, step[0].name) in recorded]
         # Version by version, where Django would go app by app.
         unlisted = len(self.positions)
         return sorted(plan, key=lambda step: self.positions.get((step[0].app_label, step[0].name), unlisted))
@@ -266,7 +270,7 @@ def _indexes_built_concurrently(migration: Migration) -> Iterator[str]:
 
 def _sql(operation: Operation, app_label: str) -> Iterator[str]:
     if isinstance(operation, RunSQLFile):
-        yield from sql_text.statements(operation.path(app_label, "up").read_text(encoding="utf-8"))
+        yield from operation.statements(app_label, "up")
     elif isinstance(operation, RunSQL):
         for part in [operation.sql] if isinstance(operation.sql, str) else operation.sql:
             yield from sql_text.statements(part if isinstance(part, str) else part[0])

@@ -9,10 +9,10 @@ import types
 from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper, no_translations
 from django.core.management.commands import migrate as django_migrate
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 
-from keyhub import adopt
+from keyhub import adopt, placement
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion, Plan
@@ -54,6 +54,7 @@ class Command(django_migrate.Command):
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
+        parser.set_defaults(database=None)  # all there are
         policy = LockPolicy()
         target = parser.add_mutually_exclusive_group()
         target.add_argument(
@@ -84,6 +85,9 @@ class Command(django_migrate.Command):
             help="how many times a migration is tried again when it does not get its locks (default: %(default)s)",
         )  # fmt: skip
 
+    def get_check_kwargs(self, options):
+        return {**super().get_check_kwargs(options), "databases": self._databases(options)}
+
     def handle(self, *args, **options):
         if options["app_label"] and (options["to"] or options["down"] or options["adopt"]):
             raise CommandError("--to, --down and --adopt are of the whole project: name no app.", returncode=EXIT_USAGE)
@@ -93,11 +97,7 @@ class Command(django_migrate.Command):
         if reading and options["adopt"]:
             raise CommandError("--adopt changes the database: leave out --plan and --check.", returncode=EXIT_USAGE)
         try:
-            if reading:
-                self._migrate(*args, **options)
-            else:
-                with only_runner(connections[options["database"]], options["wait_s"], tell=self.stderr.write):
-                    self._migrate(*args, **options)
+            self._migrate_databases(reading, *args, **options)
         except (
             version_list.VersionListError,
             BackupError,
@@ -120,6 +120,48 @@ class Command(django_migrate.Command):
             ) from error
         except (LockNotGotError, RunnerLockError) as error:
             raise CommandError(str(error), returncode=EXIT_LOCK_NOT_GOT) from error
+
+    def _databases(self, options) -> list[str]:
+        return [options["database"]] if options["database"] else placement.aliases()
+
+    def _migrate_databases(self, reading: bool, *args, **options) -> None:
+        """Bring the databases to the same version: up, the copies of tables first, so that what arrives finds room."""
+        databases, way_back = self._databases(options), None
+        if not reading:
+            self._refuse_beside_a_move()
+        if len(databases) > 1 and (options["to"] or options["down"]):
+            way_back = self._way_back(options)
+        for database in reversed(databases) if way_back else databases:
+            one = {**options, "database": database}
+            if way_back:
+                one |= {"to": str(way_back), "down": None}
+            if reading:
+                self._migrate(*args, **one)
+            else:
+                with only_runner(connections[database], options["wait_s"], tell=self.stderr.write):
+                    self._migrate(*args, **one)
+
+    def _refuse_beside_a_move(self) -> None:
+        state = placement.state()
+        if state.step != placement.SETTLED:
+            raise RefusedError(
+                f"a move between the databases is under way ({state.step}), and copies rows as the tables are. End it "
+                "(manage.py splitadmin, then manage.py splitadmin --finish), or manage.py splitadmin --rollback."
+            )
+
+    def _way_back(self, options) -> version_list.Version | None:
+        """The version to go back to, the same one in both databases; None where the way is up."""
+        database = DatabaseVersion(connections[DEFAULT_DB_ALIAS], version_list.read())
+        plan = self._plan(database, options["to"], options["down"]) or []
+        if not any(backwards for _, backwards in plan):
+            return None
+        if placement.since() & {(migration.app_label, migration.name) for migration, _ in plan}:
+            raise RefusedError(
+                "the Admin database is one of its own, and that version knows of none. Go back to one database first: "
+                "manage.py splitadmin --back."
+            )
+        gone = {(migration.app_label, migration.name) for migration, _ in plan}
+        return version_list.newest_whole(database.versions, database.applied - gone)
 
     def _migrate(self, *args, **options) -> None:
         connection, versions = connections[options["database"]], version_list.read()
@@ -182,7 +224,7 @@ class Command(django_migrate.Command):
             # With --check it ends by SystemExit.
             if self._steps is not None:
                 report = {"database": options["database"], "steps": [step.as_json() for step in self._steps]}
-                self.stdout.write(json.dumps(report, ensure_ascii=False))
+                self.stdout.write(json.dumps(report, ensure_ascii=False))  # with two databases, a line each
 
     def _plan(self, database: DatabaseVersion, to: str | None, down: int | None) -> Plan | None:
         if to == "zero":
