@@ -159,6 +159,11 @@ def named_tables(statement: str) -> set[str]:
     return names & _tables()
 
 
+def _is_of_function(statement: str) -> bool:
+    words = [token[0].upper() for token in tokens(statement)][:4]
+    return "FUNCTION" in words
+
+
 def runs(alias: str, app_label: str, statement: str) -> bool:
     """Whether a statement of an app's SQL file runs in a database: where all tables live that it names."""
     if alias != ADMIN:
@@ -190,8 +195,8 @@ def _concerns(alias: str, app_label: str, operation: Operation) -> bool:
 
 
 def _file_concerns(alias: str, app_label: str, operation: "RunSQLFile") -> bool:
-    """By the tables that it names; a file that names none, say of a function, goes wherever its app has tables."""
+    """By the tables that it names; a file of functions, which are for any, goes wherever its app has tables."""
     statements = operation.statements(app_label, "up")
     if not any(map(named_tables, statements)):
-        return has_models(alias, app_label)
+        return has_models(alias, app_label) and all(map(_is_of_function, statements))
     return any(named_tables(text) and runs(alias, app_label, text) for text in statements)

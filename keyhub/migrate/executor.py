@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
 
 from keyhub import placement, sql_text
 from keyhub.dbversion.database import Plan, current_digest
@@ -114,6 +115,30 @@ class SafeMigrationExecutor(MigrationExecutor):
         finally:
             if self.connection.is_usable():
                 self._set("lock_timeout", 0)
+
+    # In the Admin database migrations that do nothing stand among those to run, and change the models all the same.
+
+    def _create_project_state(self, with_applied_migrations=False):
+        if self.connection.alias != placement.ADMIN or not with_applied_migrations:
+            return super()._create_project_state(with_applied_migrations)
+        state = ProjectState(real_apps=self.loader.unmigrated_apps)
+        for migration, _ in self.migration_plan(self.loader.graph.leaf_nodes(), clean_start=True):
+            if (migration.app_label, migration.name) not in self.loader.applied_migrations:
+                break
+            migration.mutate_state(state, preserve=False)
+        return state
+
+    def _migrate_all_forwards(self, state, plan, full_plan, fake, fake_initial):
+        if self.connection.alias != placement.ADMIN:
+            return super()._migrate_all_forwards(state, plan, full_plan, fake, fake_initial)
+        to_run = {migration for migration, _ in plan}
+        state = ProjectState(real_apps=self.loader.unmigrated_apps)
+        for migration, _ in full_plan:
+            if migration in to_run:
+                state = self.apply_migration(state, migration, fake=fake, fake_initial=fake_initial)
+            elif (migration.app_label, migration.name) in self.loader.applied_migrations:
+                migration.mutate_state(state, preserve=False)
+        return state
 
     def apply_migration(self, state, migration, fake=False, fake_initial=False):
         apply = super().apply_migration
