@@ -20,6 +20,4 @@ class DatabaseRouter:
         return "sql_file" in hints and placement.has_models(db, app_label)
 
     def _home(self, model) -> str | None:
-        if not placement.has_admin() or (model._meta.app_label, model._meta.model_name) not in placement.admin_models():
-            return None
-        return placement.state().home
+        return placement.state().home if placement.may_move(model) else None
