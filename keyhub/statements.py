@@ -63,17 +63,35 @@ def follows_moves(write: Callable) -> Callable:
 class MovingModel(models.Model):
     """A model whose rows may move to another database while they are written."""
 
-    save = follows_moves(models.Model.save)
-    delete = follows_moves(models.Model.delete)
+    @follows_moves
+    def save(self, *args, **kwargs):
+        super().save(*args, **kwargs)
+
+    @follows_moves
+    def delete(self, *args, **kwargs):
+        return super().delete(*args, **kwargs)
+
+    save.alters_data = delete.alters_data = True
 
     class Meta:
         abstract = True
 
 
 class StatementQuerySet(models.QuerySet):
-    create = follows_moves(models.QuerySet.create)
-    update = follows_moves(models.QuerySet.update)
-    delete = follows_moves(models.QuerySet.delete)
+    @follows_moves
+    def create(self, **kwargs):
+        return super().create(**kwargs)
+
+    @follows_moves
+    def update(self, **kwargs):
+        return super().update(**kwargs)
+
+    @follows_moves
+    def delete(self):
+        return super().delete()
+
+    create.alters_data = update.alters_data = delete.alters_data = True
+    delete.queryset_only = True
 
     @property
     def writer(self) -> str:
