@@ -63,6 +63,9 @@ def follows_moves(write: Callable) -> Callable:
 class MovingModel(models.Model):
     """A model whose rows may move to another database while they are written."""
 
+    class Meta:
+        abstract = True
+
     @follows_moves
     def save(self, *args, **kwargs):
         super().save(*args, **kwargs)
@@ -72,9 +75,6 @@ class MovingModel(models.Model):
         return super().delete(*args, **kwargs)
 
     save.alters_data = delete.alters_data = True
-
-    class Meta:
-        abstract = True
 
 
 class StatementQuerySet(models.QuerySet):

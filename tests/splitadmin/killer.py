@@ -3,7 +3,8 @@
     python -m tests.splitadmin.killer run finish …
 
 Django is loaded once; each run is a fork. Prints the number of kills of each way, as JSON. A statement is known by the
-state that it was sent in and its text; of plain reads each eighth is taken, KEYHUB_ALL_KILLS=1 takes all.
+state that it was sent in and its text; of plain reads each twelfth is taken, of others each fourth, and with
+KEYHUB_ALL_KILLS=1 all.
 """
 
 import json
@@ -16,7 +17,8 @@ import django
 
 from tests.forks import forked
 
-EACH = 1 if os.environ.get("KEYHUB_ALL_KILLS") else 8
+ALL = bool(os.environ.get("KEYHUB_ALL_KILLS"))
+EACH_READ, EACH_WRITE = (1, 1) if ALL else (12, 4)
 READ = re.compile(r"\s*(SELECT (?!pg_|set_config)|SHOW )")
 
 
@@ -43,15 +45,14 @@ def _child(way: str, killed: set[str], pipe: int) -> None:
     from keyhub.splitadmin import procedure
 
     procedure.LAST_READERS_S = 0
-    execute, reads = psycopg.Cursor.execute, 0
+    execute, seen = psycopg.Cursor.execute, {True: 0, False: 0}
 
     def killing(cursor, query, *arguments, **named):
-        nonlocal reads
         text = query if isinstance(query, str) else query.as_string(cursor)
         is_read = bool(READ.match(text))
-        reads += is_read
+        seen[is_read] += 1
         place = f"{placement._asked.state.step} {' '.join(text.split())}"
-        if (not is_read or reads % EACH == 0) and place not in killed:
+        if seen[is_read] % (EACH_READ if is_read else EACH_WRITE) == 0 and place not in killed:
             os.write(pipe, place.encode() + b"\n")
             os.kill(os.getpid(), signal.SIGKILL)
         return execute(cursor, query, *arguments, **named)
