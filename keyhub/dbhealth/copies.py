@@ -75,7 +75,19 @@ def _table(home: BaseDatabaseWrapper, copy: BaseDatabaseWrapper, table: str) -> 
 
 def _missing(table: str, ids: list[str]) -> Results:
     if ids:
-        yield _finding(table, ids, "in the Admin database alone: no row here can refer to them", MEND)
+        mend = f"{MEND}\n-- Or, where they were being deleted, in the Admin database:\n{_deletion(table, ids)}"
+        yield _finding(table, ids, "in the Admin database alone, and no row of this one can refer to {}", mend)
+
+
+def _alone(copy: BaseDatabaseWrapper, table: str, ids: list[str]) -> Results:
+    if not ids:
+        return
+    referring = list(_referring(copy, table, ids))
+    if referring:
+        yield _finding(table, ids, f"in the tenant database alone, and {' and '.join(referring)} refer to {{}}", MEND)
+    else:
+        mend = f"{MEND}\n-- Or, where they were deleted on purpose, in the tenant database:\n{_deletion(table, ids)}"
+        yield _finding(table, ids, "in the tenant database alone", mend)
 
 
 def _other(table: str, ids: list[str]) -> Results:
@@ -83,21 +95,9 @@ def _other(table: str, ids: list[str]) -> Results:
         yield _finding(table, ids, "not the same in both databases", MEND)
 
 
-def _alone(copy: BaseDatabaseWrapper, table: str, ids: list[str]) -> Results:
-    if not ids:
-        return
-    referring = list(_referring(copy, table, ids))
-    problem = "in the tenant database alone"
-    mend = MEND
-    if referring:
-        problem += f", and {' and '.join(referring)} refer to them"
-    else:
-        listed = ", ".join(f"'{id.replace(chr(39), 2 * chr(39))}'" for id in sorted(ids))  # noqa: A001
-        mend += (
-            "\n-- Or, where they were deleted on purpose, in the tenant database:\n"
-            f"SET keyhub.writes_copies = on;\nDELETE FROM {table} WHERE id IN ({listed});"
-        )
-    yield _finding(table, ids, problem, mend)
+def _deletion(table: str, ids: list[str]) -> str:
+    listed = ", ".join("'" + id.replace("'", "''") + "'" for id in sorted(ids))  # noqa: A001
+    return f"SET keyhub.writes_copies = on;\nDELETE FROM {table} WHERE id IN ({listed});"
 
 
 def _referring(copy: BaseDatabaseWrapper, table: str, ids: list[str]) -> Iterator[str]:
@@ -120,5 +120,6 @@ def _finding(table: str, ids: list[str], problem: str, mend: str) -> Finding:
     told = sorted(ids)[:MOST_TOLD]
     if len(ids) > len(told):
         told.append(f"and {len(ids) - len(told)} more")
-    are = "row is" if len(ids) == 1 else "rows are"
-    return Finding("keyhub.H068", Severity.CRITICAL, table, f"{len(ids)} {are} {problem}: {', '.join(told)}", mend)
+    are, them = ("row is", "it") if len(ids) == 1 else ("rows are", "them")
+    text = f"{len(ids)} {are} {problem.format(them)}: {', '.join(told)}"
+    return Finding("keyhub.H068", Severity.CRITICAL, table, text, mend)

@@ -64,7 +64,7 @@ def _make_equal(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connectio
         _await(feed, tenant, admin)
         differing = digests.differing(admin, tenant, table)
         if not differing:
-            tell(f"{table}: {brought} rows were not the same in both databases, and are.")
+            tell(f"{table} has the same rows in both databases, after {brought} were brought over.")
             return
         # What is missing by now never comes by itself: it was written before the slot was made.
         missing = [id for id, (_, here) in differing.items() if here is None]  # noqa: A001
