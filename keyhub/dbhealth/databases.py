@@ -38,12 +38,19 @@ def run_everywhere(
     run_on = run_on or partial(run, selection=selection)
     tenant = _asked(run_on, DEFAULT_DB_ALIAS)
     state = tenant.state if isinstance(tenant, Report) else None
-    if not placement.has_admin() or (state is not None and not state.is_split):
+    if not placement.has_admin() or not _has_tables(state):
         return [tenant]
     admin = _asked(run_on, ADMIN, state=state)
-    if isinstance(admin, Report) and not _is_split(admin.state):
+    if isinstance(admin, Report) and not _has_tables(admin.state):
         return [tenant]
     return [tenant, admin]
+
+
+def _has_tables(state: State | None) -> bool:
+    """Whether the Admin database has tables, as far as is known."""
+    from keyhub.splitadmin.record import PREPARING
+
+    return state is None or (state.is_split and state.step != PREPARING)
 
 
 def run_alone(database: str, selection: Selection | None = None) -> Report | Unasked:
@@ -53,10 +60,6 @@ def run_alone(database: str, selection: Selection | None = None) -> Report | Una
         with suppress(DatabaseError):  # then the Admin database's own word has to do
             state = placement.state()
     return _asked(partial(run, selection=selection), database, state=state)
-
-
-def _is_split(state: State | None) -> bool:
-    return state is None or state.is_split
 
 
 def _asked(run_on: Callable[..., Report], database: str, **options) -> Report | Unasked:

@@ -25,7 +25,7 @@ def text(report: Report, style: Style) -> str:
         lines += [INDENT + line for line in finding.mend.splitlines()]
     for skipped in report.skipped:
         lines.append(f"{style.WARNING('skipped')} {skipped.id} {skipped.object}: {skipped.reason}")
-        lines.append(INDENT + skipped.mend)
+        lines += [INDENT + line for line in skipped.mend.splitlines()]
     for allowed in report.allowed:
         lines.append(
             f"allowed until {allowed.expires} {allowed.finding.id} {allowed.finding.object}: "

@@ -61,15 +61,16 @@ def _put_back(tenant: psycopg.Connection, admin: psycopg.Connection, table: str,
 def _make_equal(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection, table: str, tell: Tell) -> None:
     brought = 0
     for _ in range(TRIES):
+        before = digests.differing(admin, tenant, table)
         _await(feed, tenant, admin)
-        differing = digests.differing(admin, tenant, table)
+        # What was not the same before, and is still as it was, is not on its way.
+        after = digests.differing(admin, tenant, table)
+        differing = {id: hashes for id, hashes in after.items() if before.get(id) == hashes}  # noqa: A001
         if not differing:
             tell(f"{table} has the same rows in both databases, after {brought} were brought over.")
             return
-        # What is missing by now never comes by itself: it was written before the slot was made.
-        missing = [id for id, (_, here) in differing.items() if here is None]  # noqa: A001
         with cutover.writing_copies(tenant):
-            _copy(admin, tenant, table, missing)
+            _copy(admin, tenant, table, [id for id, (_, here) in differing.items() if here is None])  # noqa: A001
         _tell_again(admin, table, [id for id, hashes in differing.items() if None not in hashes])  # noqa: A001
         brought += len(differing)
     raise SplitError(f"{table} goes on differing: {', '.join(sorted(differing)[: digests.MOST_TOLD])}.")
