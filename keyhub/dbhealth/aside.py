@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from keyhub.dbhealth.examination import STATEMENT_TIMEOUT_MS
+from keyhub.dbhealth.examination import LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS
 
 CONNECT_TIMEOUT_S = 2  # the least that libpq takes, for each address
 # How long is waited for what is on its way, before it is told that it does not come.
@@ -17,7 +17,10 @@ POLL_S = 0.1
 
 @contextmanager
 def aside(alias: str) -> Iterator[BaseDatabaseWrapper]:
-    """A read-only session in a database, in autocommit. Raises DatabaseError where it cannot be had."""
+    """A session in a read-only transaction, in which each statement sees what has come by then.
+
+    Raises DatabaseError where it cannot be had.
+    """
     own = connections[alias].copy()
     own.settings_dict["OPTIONS"] = {
         **own.settings_dict["OPTIONS"],
@@ -26,7 +29,11 @@ def aside(alias: str) -> Iterator[BaseDatabaseWrapper]:
     }
     try:
         with own.cursor() as cursor:
-            cursor.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}; SET default_transaction_read_only = on")
+            # Behind PgBouncer another client would get what a session is set to.
+            cursor.execute(
+                "BEGIN ISOLATION LEVEL READ COMMITTED, READ ONLY; "
+                f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"
+            )
         yield own
     finally:
         own.close()

@@ -11,14 +11,19 @@ import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connections
+from django.http import HttpResponse
+from django.test import Client, RequestFactory
+from django.urls import reverse
 
 from keyhub.dbbackup import measure
 from keyhub.dbbackup.sessions import open_session
-from keyhub.dbhealth import databases, server
+from keyhub.dbhealth import aside, databases, server
 from keyhub.dbhealth.examination import Selection
 from keyhub.dbhealth.findings import Finding, Report
 from keyhub.placement import ADMIN, State
+from keyhub.probes import middleware
 from keyhub.splitadmin import record, repair
+from tests.factories import OperatorFactory
 from tests.two_databases import TwoDatabases
 
 pytestmark = pytest.mark.database
@@ -86,6 +91,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.fixture
+def impatient(monkeypatch) -> None:
+    """Who knows that something is gone does not wait for it."""
+    monkeypatch.setattr(aside, "GRACE_S", 0.1)
 
 
 class Silent:
@@ -177,13 +188,77 @@ def test_a_monitor_needs_no_more_than_pg_monitor(manage, split, run):
             f"    -- In the tenant database:\n    GRANT SELECT ON organizations TO {role};\n"
             "default: healthy, 2 skipped\nadmin: healthy\n"
         )
+        run("default", "REVOKE SELECT ON keyhub_split FROM PUBLIC", user=SUPERUSER)
+        result = manage("dbhealth", "--skip", "keyhub.H020", **environment)
+        assert (result.returncode, result.stdout) == (
+            0,
+            f"skipped keyhub.H060 keyhub_split: the role {role} may not read it\n"
+            f"    GRANT SELECT ON keyhub_split TO {role};\n"
+            "default: healthy, 1 skipped\nadmin: healthy\n",
+        )
     finally:
-        run("default", f"DROP ROLE {role}", user=SUPERUSER)
+        run("default", "GRANT SELECT ON keyhub_split TO PUBLIC", f"DROP ROLE {role}", user=SUPERUSER)
+
+
+# Who else asks
+
+
+@pytest.mark.once
+def test_probes(split, run, monkeypatch, settings):
+    """/metrics tells of both; a process is ready without the Admin database, since it serves most pages."""
+    settings.METRICS_TOKEN = "a-token-of-at-least-thirty-two-characters"
+    monkeypatch.setattr(middleware, "METRICS_LIFETIME_S", 0)
+    probes = middleware.Probes(lambda request: HttpResponse("a page"))
+    headers = {"Authorization": f"Bearer {settings.METRICS_TOKEN}"}
+
+    def ask(path: str) -> HttpResponse:
+        return probes(RequestFactory().get(path, headers=headers))
+
+    def critical() -> list[str]:
+        return re.findall(
+            r'^keyhub_dbhealth_findings\{database="(.*)",severity="critical"\} (\d)$', text(), re.MULTILINE
+        )
+
+    def text() -> str:
+        return ask("/metrics").text
+
+    run(ADMIN, "DROP INDEX idx_console_sessions_active")
+    assert critical() == [("default", "0"), ("admin", "1")]
+    run(ADMIN, findings()[0].mend)
+    assert json.loads(ask("/readyz").text) == {"status": "ready"}
+
+    monkeypatch.setitem(connections.settings[ADMIN], "NAME", "keyhub_of_nobody")
+    monkeypatch.setattr(probes, "_metrics", middleware.Metrics())
+    assert critical() == [("default", "0")]
+    assert 'keyhub_dbhealth_skipped{database="default"} 1' in text()
+    assert json.loads(ask("/readyz").text) == {"status": "ready"}
+    probes._readiness._examiner._close()
+
+
+@pytest.mark.once
+def test_the_start_page(split, run, monkeypatch):
+    def looked_at() -> str:
+        return operator.post(reverse("health")).text
+
+    operator = Client()
+    operator.force_login(OperatorFactory(is_superuser=True))
+    assert "Healthy." in looked_at()
+    run(ADMIN, "DROP INDEX idx_console_sessions_active")
+    text = looked_at()
+    assert "1 finding." in text
+    assert re.search(r"<td[^>]*>\s*admin\s*</td>", text)
+    run(ADMIN, findings()[0].mend)
+    connections[ADMIN].close()
+    monkeypatch.setitem(connections.settings[ADMIN], "NAME", "keyhub_of_nobody")
+    text = looked_at()
+    assert "The database could not be looked at: admin: connection failed: " in text
+    assert "Healthy." in text
 
 
 # The schema of each
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
@@ -242,6 +317,7 @@ def test_a_fault_in_the_schema_of_the_admin_database(run, mend, fault, told):
     assert found() == []
 
 
+@pytest.mark.once
 def test_a_pending_migration_of_the_admin_database(manage, split, mend):
     environment = split.environment(user="keyhub")
     back = manage("migrate", "--database", "admin", "orgs", "0012", "-v0", "--yes", **environment)
@@ -262,6 +338,7 @@ def test_a_pending_migration_of_the_admin_database(manage, split, mend):
     assert found() == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("alias", "table", "trigger", "switch", "problem"),
     [
@@ -299,6 +376,7 @@ def test_who_may_write_follows_from_where_the_rows_live(run, mend, alias, table,
     assert found() == []
 
 
+@pytest.mark.once
 def test_what_a_backup_is_told_of_each(run):
     run(ADMIN, "DROP INDEX idx_console_sessions_active")
     told = [
@@ -318,6 +396,7 @@ def test_what_a_backup_is_told_of_each(run):
 # Who knows where the rows are
 
 
+@pytest.mark.once
 def test_who_knows_of_one_database_alone(manage, split):
     result = manage("dbhealth", **split.environment() | {"ADMIN_DATABASE_URL": ""})
     assert (result.returncode, result.stderr) == (1, "")
@@ -329,7 +408,8 @@ def test_who_knows_of_one_database_alone(manage, split):
     )
 
 
-def test_the_two_say_different_things(run, mend):
+@pytest.mark.once
+def test_the_two_say_different_things(run, mend, impatient):
     run(ADMIN, "UPDATE keyhub_split SET home = 'default'")
     assert found() == [
         (
@@ -345,7 +425,8 @@ def test_the_two_say_different_things(run, mend):
     assert found() == []
 
 
-def test_the_tenant_database_is_from_before_the_move(run, mend):
+@pytest.mark.once
+def test_the_tenant_database_is_from_before_the_move(run, mend, impatient):
     """As where it was restored from an old backup; then its word is not to be trusted blindly."""
     run("default", "DELETE FROM keyhub_split")
     (finding,) = findings(only={"keyhub.H061"})
@@ -397,7 +478,7 @@ def test_a_publication(run, mend, fault, problem):
     assert found(data=True) == []
 
 
-def test_a_slot_that_is_gone(split, run, mend):
+def test_a_slot_that_is_gone(split, run, mend, impatient):
     with split.connect(ADMIN) as own:
         (slot,) = own.execute(SLOT, [split.admin]).fetchone()
     run("default", "ALTER SUBSCRIPTION keyhub_to_default DISABLE", user=SUPERUSER)
@@ -438,7 +519,7 @@ def test_a_slot_that_holds_much_back(split, monkeypatch):
     assert problem == "the slot holds 0 MB of WAL back"
 
 
-def test_a_subscription_that_is_disabled(run, mend):
+def test_a_subscription_that_is_disabled(run, mend, impatient):
     run("default", "ALTER SUBSCRIPTION keyhub_to_default DISABLE", user=SUPERUSER)
     disabled, unread = found()
     assert disabled == (
@@ -454,7 +535,7 @@ def test_a_subscription_that_is_disabled(run, mend):
     assert found() == []
 
 
-def test_a_subscription_that_is_gone(run, mend):
+def test_a_subscription_that_is_gone(run, mend, impatient):
     run(
         "default",
         "ALTER SUBSCRIPTION keyhub_to_default DISABLE",
@@ -557,8 +638,8 @@ def test_a_worker_that_waits(split, run, mend, monkeypatch):
         assert there[:3] == (ADMIN, "warning", "keyhub.H066 keyhub_to_default")
         assert re.fullmatch(r"the database 'default' is \d+ s and 0 MB behind", there[3])
         # As long as there is more to come, nobody can say which rows differ.
-        assert found(data=True, only={"keyhub.H068"}) == []
-        (skipped,) = reports(data=True, only={"keyhub.H068"})[0].skipped
+        assert rows() == []
+        (skipped,) = reports(**ROWS)[0].skipped
         assert (skipped.object, skipped.reason) == (
             "organizations",
             "the tenant database has not all that it is told",
@@ -567,7 +648,7 @@ def test_a_worker_that_waits(split, run, mend, monkeypatch):
         with pytest.raises(psycopg.OperationalError):
             holder.execute("SELECT")
     wait_until(lambda: found(only={"keyhub.H066"}) == [])
-    assert found(data=True, only={"keyhub.H068"}) == []
+    assert rows() == []
 
 
 def test_what_is_left_of_a_move(split, run):
@@ -599,6 +680,12 @@ def test_what_is_left_of_a_move(split, run):
 
 # The rows of both
 
+ROWS = {"data": True, "only": frozenset({"keyhub.H068"})}
+
+
+def rows() -> list[tuple[str, str, str, str]]:
+    return found(**ROWS)
+
 
 def test_rows_that_differ(run, mend):
     large = "jsonb_build_object('k', (SELECT string_agg(md5(n::text), '') FROM generate_series(1, 500) AS n))"
@@ -608,16 +695,16 @@ def test_rows_that_differ(run, mend):
         "('it''s', 'Its', 'its')",
         f"UPDATE organizations SET settings = {large} WHERE id = 'one'",
     )
-    wait_until(lambda: reports(data=True, only={"keyhub.H068"})[0].skipped == [])
-    assert found(data=True) == []
+    wait_until(lambda: reports(**ROWS)[0].skipped == [])
+    assert rows() == []
 
     run("default", WRITES_COPIES, "UPDATE organizations SET settings = '{}' WHERE id = 'one'")
     run("default", WRITES_COPIES, "UPDATE organizations SET name = 'Another' WHERE id = 'two'")
-    assert found(data=True) == [
+    assert rows() == [
         ("default", "critical", "keyhub.H068 organizations", "2 rows are not the same in both databases: one, two")
     ]
-    mend("default", data=True)
-    assert found(data=True) == []
+    mend("default", **ROWS)
+    assert rows() == []
 
     run("default", WRITES_COPIES, "DELETE FROM organizations WHERE id = 'it''s'")
     there = (
@@ -626,22 +713,22 @@ def test_rows_that_differ(run, mend):
         "keyhub.H068 organizations",
         "1 row is in the Admin database alone, and no row of this one can refer to it: it's",
     )
-    assert found(data=True) == [there]
-    mend("default", data=True)
-    assert found(data=True) == []
+    assert rows() == [there]
+    mend("default", **ROWS)
+    assert rows() == []
 
     run(ADMIN, WRITES_COPIES, "DELETE FROM organizations WHERE id IN ('one', 'it''s')")
-    assert found(data=True) == [
+    assert rows() == [
         ("default", "critical", "keyhub.H068 organizations", "2 rows are in the tenant database alone: it's, one")
     ]
-    (finding,) = findings(data=True)
+    (finding,) = findings(**ROWS)
     assert finding.mend.startswith(f"{REPAIR}\n-- Or, where they were deleted on purpose, in the tenant database:\n")
     run("default", *finding.mend.splitlines()[2:])
-    assert found(data=True) == []
+    assert rows() == []
 
     run("default", "INSERT INTO tenants (name, slug, organization_id) VALUES ('t', 't', 'two'), ('u', 'u', 'two')")
     run(ADMIN, WRITES_COPIES, "DELETE FROM organizations WHERE id = 'two'")
-    assert found(data=True) == [
+    assert rows() == [
         (
             "default",
             "critical",
@@ -649,8 +736,8 @@ def test_rows_that_differ(run, mend):
             "1 row is in the tenant database alone, and 2 rows of tenants refer to it: two",
         )
     ]
-    mend("default", data=True)
-    assert found(data=True) == []
+    mend("default", **ROWS)
+    assert rows() == []
 
 
 def test_rows_on_their_way_do_not_differ(split):
@@ -668,7 +755,7 @@ def test_rows_on_their_way_do_not_differ(split):
     writer.start()
     try:
         for _ in range(5):
-            assert found(data=True, only={"keyhub.H068"}) == []
+            assert rows() == []
     finally:
         stop.set()
         writer.join()
@@ -695,8 +782,8 @@ def test_a_repair_beside_writers(split):
     finally:
         stop.set()
         writer.join()
-    wait_until(lambda: reports(data=True, only={"keyhub.H068"})[0].skipped == [])
-    assert found(data=True, only={"keyhub.H068"}) == []
+    wait_until(lambda: reports(**ROWS)[0].skipped == [])
+    assert rows() == []
     with split.connect("default") as own:
         query = "SELECT id FROM organizations WHERE id ~ '^w[0-9]+$' AND name = 'newer'"
         assert {id for (id,) in own.execute(query)} == set(written)  # noqa: A001
