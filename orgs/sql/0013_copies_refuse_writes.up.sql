@@ -46,6 +46,9 @@ ALTER TABLE organizations DISABLE TRIGGER refuse_deletion;
 CREATE OR REPLACE FUNCTION end_sessions_of_organization() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
+    IF to_regclass('organizations') IS NULL THEN  -- a worker of replication has an empty search_path
+        PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA), true);
+    END IF;
     PERFORM require_read_committed('An organization is suspended or archived');
     DELETE FROM console_sessions WHERE organization_id = NEW.id;
     IF to_regclass('sessions') IS NOT NULL THEN
