@@ -295,6 +295,15 @@ def test_copies_are_not_written(two_databases):
         assert sqlstate_of(admin, "DELETE FROM organizations WHERE id = 'ORG-ACME'") == "23001"
 
 
+def test_woken_by_mistake_where_there_is_one_database(server, migrated_database):
+    """As pg_restore --disable-triggers leaves them."""
+    with server.connect(migrated_database, "keyhub") as own:
+        for table in ("organizations", "organization_domains", "console_sessions"):
+            own.execute(f"ALTER TABLE {table} ENABLE TRIGGER USER")
+        own.execute("INSERT INTO organizations (id, name, slug) VALUES ('ORG-ACME', 'Acme', 'acme')")
+        assert own.execute("DELETE FROM organizations WHERE id = 'ORG-ACME'").rowcount == 1
+
+
 def test_an_organization_with_tenants_is_not_deleted(two_databases):
     two_databases.split()
     acme = Organization.objects.create(id="ORG-ACME", name="Acme", slug="acme")
