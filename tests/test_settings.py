@@ -172,6 +172,7 @@ def test_server_that_cannot_go_on(server, empty_database, statement, reason):
 
 # Without which everything but backups works, with the defaults that they name.
 OPTIONAL = {
+    "ADMIN_DATABASE_URL",
     "AUDIT_ARCHIVE_URL",
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",
