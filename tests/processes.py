@@ -3,7 +3,7 @@
     python -m tests.processes SOCKET    loads the packages, and forks a process for each run that it is asked for
 
 A run reads the environment, the settings, and all code of KeyHub itself: the one that forks has loaded nothing of it.
-tests/test_make_up.py, tests/test_settings.py and tests/test_embedded.py start Python anew.
+tests/test_make_up.py, tests/test_embedded.py, and tests/test_settings.py for its checkouts start Python anew.
 """
 
 import atexit
