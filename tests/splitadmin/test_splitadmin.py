@@ -270,6 +270,10 @@ def test_each_migration_is_recorded_where_it_ran(manage, two_databases):
     result = manage("migrate", **environment)
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.count("No migrations to apply.") == 2
+    assert manage("migrate", "--plan", **environment).stdout == (
+        "Database default:\nPlanned operations:\n  No planned migration operations.\n"
+        "Database admin:\nPlanned operations:\n  No planned migration operations.\n"
+    )
     assert manage("migrate", "--check", **environment).returncode == 0
     assert told(manage("migrate", "--down", "1", "--yes", **environment)) == (
         1,
