@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from django.db import DEFAULT_DB_ALIAS
+import psycopg
+from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keyhub import placement
@@ -33,10 +34,16 @@ def copies(examination: Examination) -> Results:
         return
     if examination.state is None or examination.state.home != ADMIN:
         return
-    with aside(ADMIN) as home, aside(DEFAULT_DB_ALIAS) as copy:
-        for table in placement.followed_tables():
-            unreadable = [*_unreadable("Admin", home, table), *_unreadable("tenant", copy, table)]
-            yield from unreadable or _table(home, copy, table)
+    try:
+        with aside(ADMIN) as home, aside(DEFAULT_DB_ALIAS) as copy:
+            for table in placement.followed_tables():
+                unreadable = [*_unreadable("Admin", home, table), *_unreadable("tenant", copy, table)]
+                yield from unreadable or _table(home, copy, table)
+    except (DatabaseError, psycopg.Error) as error:
+        yield Skipped(
+            "keyhub.H068", "the rows of both databases", f"they cannot be compared: {' '.join(str(error).split())}",
+            "manage.py dbhealth --database admin",
+        )  # fmt: skip
 
 
 def _unreadable(which: str, session: BaseDatabaseWrapper, table: str) -> Results:

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from django.db import DEFAULT_DB_ALIAS, DatabaseError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from keyhub.dbhealth.aside import aside, comes_true
 from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity
-from keyhub.dbhealth.server import LIMITS, _duration, _size, _terminate
+from keyhub.dbhealth.server import LIMITS, duration, size
 from keyhub.placement import ADMIN, SETTLED, State
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _slot(
 
     problem = _retention(status, retained, active)
     if problem is None and not active and not comes_true(is_read):
-        problem = f"nobody reads the slot, and it holds {_size(retained)} of WAL back"
+        problem = f"nobody reads the slot, and it holds {size(retained)} of WAL back"
     if problem:
         severity = Severity.WARNING if active and status in ("reserved", "extended") else Severity.CRITICAL
         yield Finding("keyhub.H064", severity, name, problem, wanted.mend)
@@ -209,7 +209,7 @@ def _retention(status: str, retained: int | None, active: bool) -> str | None:
     if status == "lost":
         return "the slot is lost: who reads from it can never go on"
     if status == "unreserved" or (retained or 0) > LIMITS["slot_bytes"]:
-        return f"the slot holds {_size(retained)} of WAL back" + ("" if active else ", and nobody reads it")
+        return f"the slot holds {size(retained)} of WAL back" + ("" if active else ", and nobody reads it")
     return None
 
 
@@ -217,7 +217,7 @@ def _lag(wanted: Wanted, behind: int | None, seconds: float | None) -> Results:
     if behind and ((seconds or 0) > LIMITS["lag_s"] or behind > LIMITS["lag_bytes"]):
         yield Finding(
             "keyhub.H066", Severity.WARNING, wanted.feed.name,
-            f"the database {wanted.follower!r} is {_duration(seconds)} and {_size(behind)} behind",
+            f"the database {wanted.follower!r} is {duration(seconds)} and {size(behind)} behind",
             f"look at the log, the disk and the locks of the server of the database {wanted.follower!r}, and at the "
             "network between the two",
         )  # fmt: skip
@@ -294,8 +294,8 @@ def _subscription(
         names = ", ".join(each["name"] for each in sessions)
         yield Finding(
             "keyhub.H066", Severity.WARNING, feed,
-            f"its worker has waited for a lock for {_duration(blocked_s)}, held by {names}: nothing comes meanwhile",
-            "\n".join(_terminate(each["pid"]) for each in sessions),
+            f"its worker has waited for a lock for {duration(blocked_s)}, held by {names}: nothing comes meanwhile",
+            "\n".join(f"SELECT pg_terminate_backend({each['pid']});" for each in sessions),
         )  # fmt: skip
         return
     yield from _errors(examination, wanted, json.loads(stats or "{}"))
@@ -317,7 +317,7 @@ def _errors(examination: Examination, wanted: Wanted, stats: dict[str, int]) -> 
             f"its worker has failed {failures} times{of}, and does not go on; the log of the server tells why",
             wanted.mend,
         )  # fmt: skip
-    elif not failures and not comes_true(lambda: bool(examination.rows(RUNS, [feed])[0][0])):
+    elif not comes_true(lambda: bool(examination.rows(RUNS, [feed])[0][0])):
         yield Finding(
             "keyhub.H065", Severity.CRITICAL, feed,
             f"its worker does not run, so that nothing comes here from the database {wanted.followed!r}; the server's "
@@ -327,12 +327,14 @@ def _errors(examination: Examination, wanted: Wanted, stats: dict[str, int]) -> 
     elif passed_by := stats.get(PASSED_BY, 0):
         yield Finding(
             "keyhub.H067", Severity.NOTICE, feed,
-            f"{passed_by} changes were of rows that are not here, and went by",
+            f"updates of rows that are not here have gone by, {passed_by} in all",
             "manage.py dbhealth --data --only keyhub.H068 tells which rows differ; then manage.py splitadmin --repair",
         )  # fmt: skip
 
 
 def _goes_on(wanted: Wanted) -> bool:
+    if wanted.followed not in connections:
+        return False
     try:
         with aside(wanted.followed) as followed:
             return has_arrived(followed, wanted.feed.name)

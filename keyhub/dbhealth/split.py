@@ -10,7 +10,7 @@ from keyhub.dbhealth import feeds
 from keyhub.dbhealth.aside import aside, comes_true
 from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity, Skipped, Unreadable
-from keyhub.dbhealth.server import _duration
+from keyhub.dbhealth.server import duration
 from keyhub.placement import ADMIN, SETTLED, State
 
 LONGEST_MOVE_S = 3600
@@ -41,9 +41,10 @@ def _of_settings(state: State) -> Results:
             "manage.py splitadmin",
         )  # fmt: skip
     elif state.is_split and not placement.has_admin():
+        are = "reads copies, and may not write them" if state.home == ADMIN else "will not find what has moved"
         yield Finding(
             "keyhub.H060", Severity.CRITICAL, VARIABLE,
-            f"it is not set, although {_words(state)}: who does without it reads copies, and may not write them",
+            f"it is not set, although {_words(state)}: who does without it {are}",
             f"set {VARIABLE}, wherever DATABASE_URL names this database",
         )  # fmt: skip
 
@@ -55,7 +56,7 @@ def _of_move(examination: Examination) -> Results:
     since_s = examination.split.since_s
     yield Finding(
         "keyhub.H062", Severity.WARNING if since_s > LONGEST_MOVE_S else Severity.NOTICE, "keyhub_split",
-        f"{_words(state)}, for {_duration(since_s)}", _ways_on(state),
+        f"{_words(state)}, for {duration(since_s)}", _ways_on(state),
     )  # fmt: skip
 
 

@@ -33,9 +33,9 @@ def repair(tell: Tell) -> State:
     if now.home != ADMIN:
         raise SplitError(f"there is nothing to repair: {procedure.words(now)}.")
     record.make_table(ADMIN)
-    record.note(now)
     feed = Feed(procedure.to_default().name, (procedure.kept(),))
     with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
+        record.write(admin, now)
         procedure.to_default().drop(tenant, admin)
         for table in placement.followed_tables():
             _put_back(tenant, admin, table, tell)
