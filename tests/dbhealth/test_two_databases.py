@@ -1,5 +1,6 @@
 """dbhealth of two databases: both are healthy, and each fault of either is told, mended by what it says, and gone."""
 
+import io
 import json
 import re
 import threading
@@ -115,27 +116,31 @@ def test_both_are_told_of(manage, split):
 
 
 @pytest.mark.once
-def test_what_machines_read_of_both(manage, split, run):
+def test_what_machines_read_of_both(run):
+    def printed(form: str) -> str:
+        output = io.StringIO()
+        with pytest.raises(SystemExit) as ended:
+            call_command("dbhealth", "--format", form, stdout=output)
+        assert ended.value.code == 1
+        return output.getvalue()
+
     run(ADMIN, "CREATE TABLE unordered ()")
     run("default", "CREATE INDEX unordered ON tenants (name)")
-    lines = manage("dbhealth", "--format", "json", **split.environment()).stdout.splitlines()
-    told = [json.loads(line) for line in lines]
+    told = [json.loads(line) for line in printed("json").splitlines()]
     assert [(each["database"], each["findings"][0]["object"]) for each in told] == [
         ("default", "tenants.unordered"),
         ("admin", "unordered"),
     ]
-    document = manage("dbhealth", "--format", "junit", **split.environment()).stdout
-    root = ElementTree.fromstring(document)  # noqa: S314 our own
+    root = ElementTree.fromstring(printed("junit"))  # noqa: S314 our own
     assert (root.tag, root.attrib["failures"]) == ("testsuites", "2")
     assert [suite.attrib["name"] for suite in root] == ["dbhealth default", "dbhealth admin"]
-    lines = manage("dbhealth", "--format", "github", **split.environment()).stdout.splitlines()
-    assert [line.split("%0A")[0] for line in lines] == [
+    assert [line.split("%0A")[0] for line in printed("github").splitlines()] == [
         "::warning title=keyhub.H003 tenants.unordered::no migration made this index (definition btree (name))",
         "default: 1 warning",
         "::warning title=keyhub.H002 unordered::no migration made this table",
         "admin: 1 warning",
     ]
-    text = manage("dbhealth", "--format", "openmetrics", **split.environment()).stdout
+    text = printed("openmetrics")
     assert text.count("# TYPE") == 5
     assert re.findall(r'^keyhub_dbhealth_findings\{.*"warning"\} \d', text, re.MULTILINE) == [
         'keyhub_dbhealth_findings{database="default",severity="warning"} 1',
