@@ -7,6 +7,7 @@ sessions       sessions of our own on both servers
 replication    publications, slots and subscriptions, and how far one has come
 cutover        the moment in which writers are paused, and the home of the rows changes
 digests        whether both databases have the same rows, in two snapshots of the same moment
+repair         the tenant database follows the Admin database anew
 plan           the steps in words
 
 docs/operations/splitadmin.md

@@ -127,7 +127,7 @@ def back(tell: Tell) -> State:
     if now.step == SETTLED:
         now = note(State(ADMIN, RETURNING))
     if now.step == RETURNING:
-        _refill_moved(tell)
+        refill_moved(tell)
         now = note(State(ADMIN, REVERSIBLE))
     return rollback(tell)
 
@@ -317,7 +317,8 @@ def _unfollow_moved(tenant: psycopg.Connection, admin: psycopg.Connection) -> No
     _empty(tenant, moved().tables)
 
 
-def _refill_moved(tell: Tell) -> None:
+def refill_moved(tell: Tell) -> None:
+    """Fill the copies in the tenant database to which nothing refers, and let it follow."""
     feed = to_default()
     with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
         feed.publish(admin)

@@ -5,7 +5,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from keyhub.dbversion.version_list import VersionListError
 from keyhub.migrate.executor import LockNotGotError, RefusedError
 from keyhub.migrate.runner_lock import PoolerError, RunnerLockError, only_runner
-from keyhub.splitadmin import plan, procedure
+from keyhub.splitadmin import plan, procedure, repair
 from keyhub.splitadmin.errors import SplitError
 from keyhub.splitadmin.record import REVERSIBLE
 
@@ -24,6 +24,7 @@ class Command(BaseCommand):
         )
         way.add_argument("--rollback", action="store_true", help="undo a move that has not come to its last step")
         way.add_argument("--back", action="store_true", help="move everything back into one database")
+        way.add_argument("--repair", action="store_true", help="let the tenant database follow the Admin database anew")
         way.add_argument("--plan", action="store_true", help="tell the steps, and how far a move is")
         parser.add_argument(
             "--wait-s", type=float, default=0, metavar="SECONDS",
@@ -47,7 +48,12 @@ class Command(BaseCommand):
             raise CommandError(" ".join(str(error).split()), returncode=EXIT_REFUSED) from error
 
     def _run(self, options) -> None:
-        ways = {"finish": procedure.finish, "rollback": procedure.rollback, "back": procedure.back}
+        ways = {
+            "finish": procedure.finish,
+            "rollback": procedure.rollback,
+            "back": procedure.back,
+            "repair": repair.repair,
+        }
         way = next((ways[name] for name in ways if options[name]), procedure.run)
         state = way(self.stderr.write)
         self.stdout.write(f"{procedure.words(state)[0].upper()}{procedure.words(state)[1:]}.")
