@@ -146,6 +146,12 @@ def lives(alias: str, table: str) -> bool:
     return alias != ADMIN or table in admin_tables()
 
 
+def alias_of(tables: Iterable[str]) -> str:
+    """Which of the databases has just these tables, as of a copy that bears another name."""
+    ours = _tables().intersection(tables)
+    return ADMIN if ours and ours <= set(admin_tables()) else DEFAULT_DB_ALIAS
+
+
 def has_models(alias: str, app_label: str) -> bool:
     """Whether a database has a table of an app, or what an app without tables makes for all."""
     if alias != ADMIN:

@@ -54,6 +54,8 @@ def make(alias: str, store: Store, encryption: Encryption | None, progress: Call
                 arguments = [
                     programs / "pg_dump", "--format=custom", "--compress=0", f"--snapshot={snapshot}", "--no-password",
                     f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--dbname={session.conninfo}",
+                    # A copy that is restored is no second subscriber of anything.
+                    "--no-publications", "--no-subscriptions",
                 ]  # fmt: skip
                 dump = f"dump.pgc.zst{suffix}"
                 with Program(arguments, session.environment, gives_output=True) as pg_dump:
@@ -106,7 +108,7 @@ def _facts(own: BaseDatabaseWrapper) -> dict:
         "server_version": raw.execute("SHOW server_version").fetchone()[0].split()[0],
         "schema_version": str(version) if version else None,
         "migrations": [".".join(key) for key in applied],
-        "catalogue_sha256": measure.digest_of(measure.catalogue_lines(own)),
+        "catalogue_sha256": measure.digest_of(measure.without_publications(measure.catalogue_lines(own))),
         "properties": measure.properties(raw),
         "roles": measure.roles(raw),
     }

@@ -35,7 +35,7 @@ class Command(BackupCommand):
         store, connection = self.store(url), connections[DEFAULT_DB_ALIAS]
         live = connection.settings_dict["NAME"]
         with admin_session(connection) as admin, admin_session(connection) as second:
-            chosen = choose(store, live, backup, measure.system_identifier(admin))
+            chosen = choose(store, DEFAULT_DB_ALIAS, live, backup, measure.system_identifier(admin))
             if options["swap"] and not exists(admin, live):
                 raise BackupError(f"there is no database {live} to swap with: restore into that name, without --swap.")
             with self.progress() as bar:
@@ -49,6 +49,7 @@ class Command(BackupCommand):
             self.stderr.write(f"As it was backed up, the database is not healthy: {finding}")
         if options["format"] == "json":
             self.write_json(
+                DEFAULT_DB_ALIAS,
                 {
                     "backup": chosen.backup,
                     "database": live if kept else database,
@@ -57,7 +58,7 @@ class Command(BackupCommand):
                     "rows": chosen.rows,
                     "created_roles": restored.created_roles,
                     "unhealthy": restored.unhealthy,
-                }
+                },
             )
             return
         for role in restored.created_roles:
