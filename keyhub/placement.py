@@ -113,6 +113,16 @@ def admin_models() -> frozenset[tuple[str, str]]:
     return frozenset(_models("admin_models"))
 
 
+def may_move(model: type) -> bool:
+    """Whether a model is one of the Admin database, and there is one."""
+    return has_admin() and (model._meta.app_label, model._meta.model_name) in admin_models()
+
+
+def home_of(table: str) -> str:
+    """The alias of the database in which a table's rows are written."""
+    return state().home if table in admin_tables() else DEFAULT_DB_ALIAS
+
+
 @functools.cache
 def admin_tables() -> tuple[str, ...]:
     """The tables of the Admin database, each behind those that it refers to."""

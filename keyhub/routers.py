@@ -11,6 +11,10 @@ class DatabaseRouter:
     def db_for_write(self, model, **hints) -> str | None:
         return self._home(model)
 
+    def allow_relation(self, one, other, **hints) -> bool | None:
+        """Rows that were read before a move belong to those that were read after it."""
+        return True if placement.may_move(type(one)) and placement.may_move(type(other)) else None
+
     def allow_migrate(self, db, app_label, model_name=None, **hints) -> bool | None:
         """In the Admin database alone there is something to say: what names no model of it stays away."""
         if db != ADMIN:
@@ -20,6 +24,4 @@ class DatabaseRouter:
         return "sql_file" in hints and placement.has_models(db, app_label)
 
     def _home(self, model) -> str | None:
-        if not placement.has_admin() or (model._meta.app_label, model._meta.model_name) not in placement.admin_models():
-            return None
-        return placement.state().home
+        return placement.state().home if placement.may_move(model) else None

@@ -8,3 +8,8 @@ class OrgsConfig(AppConfig):
     admin_models = ("organization", "organizationdomain")
     followed_models = ("organization",)  # tenants refer to them
     admin_since = "0013_copies_refuse_writes"
+
+    def ready(self) -> None:
+        from orgs import copies
+
+        copies.connect()

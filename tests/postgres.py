@@ -13,6 +13,7 @@ import psutil
 
 # What a developer's shell or .env says must not reach the tests.
 SETTINGS = (
+    "ADMIN_DATABASE_URL",
     "ALLOWED_HOSTS",
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",

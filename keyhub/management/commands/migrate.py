@@ -12,6 +12,7 @@ from django.core.management.base import CommandError, OutputWrapper, no_translat
 from django.core.management.commands import migrate as django_migrate
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.exceptions import InconsistentMigrationHistory
+from django.db.migrations.recorder import MigrationRecorder
 
 from keyhub import adopt, placement
 from keyhub.dbbackup.errors import BackupError
@@ -22,6 +23,7 @@ from keyhub.lockledger.ledger import LedgerError
 from keyhub.migrate.executor import LockNotGotError, LockPolicy, RefusedError, SafeMigrationExecutor
 from keyhub.migrate.plan import PlannedStep, PlanningExecutor
 from keyhub.migrate.runner_lock import PoolerError, RunnerLockError, only_runner
+from keyhub.splitadmin.errors import SplitError
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
@@ -106,6 +108,7 @@ class Command(django_migrate.Command):
             RefusedError,
             PoolerError,
             InconsistentMigrationHistory,
+            SplitError,
         ) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except DatabaseError as error:
@@ -142,7 +145,23 @@ class Command(django_migrate.Command):
                 self._migrate(*args, **one)
             else:
                 with only_runner(connections[database], options["wait_s"], tell=self.stderr.write):
+                    is_new = self._is_new(one)
                     self._migrate(*args, **one)
+                    if is_new:
+                        self._split()
+
+    def _is_new(self, options) -> bool:
+        """Whether a run makes the first tables of an installation of two databases, in which nothing has to move."""
+        if not placement.has_admin() or options["database"] != DEFAULT_DB_ALIAS or options["app_label"]:
+            return False
+        is_whole = not (options["to"] or options["down"] or options["adopt"] or options["fake"])
+        return is_whole and not MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()
+
+    def _split(self) -> None:
+        from keyhub.splitadmin import procedure  # brings the checks of both servers along, which no other run needs
+
+        procedure.run(self.stderr.write)
+        procedure.finish(self.stderr.write)
 
     def _refuse_beside_a_move(self) -> None:
         state = placement.state()
