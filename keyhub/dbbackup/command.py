@@ -16,6 +16,7 @@ from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbversion.version_list import VersionListError
 from keyhub.migrate.runner_lock import PoolerError
+from keyhub.splitadmin.errors import SplitError
 from keyhub.store import Store, StoreError
 
 EXIT_REFUSED = 1
@@ -92,7 +93,7 @@ def one_sentence() -> Iterator[None]:
     """Turn what goes wrong with a backup into a CommandError with its exit code."""
     try:
         yield
-    except (BackupError, StoreError, PoolerError, VersionListError) as error:
+    except (BackupError, StoreError, PoolerError, SplitError, VersionListError) as error:
         raise CommandError(str(error), returncode=EXIT_REFUSED) from error
     except (psycopg.OperationalError, OperationalError) as error:
         reason = " ".join(str(error).split())
