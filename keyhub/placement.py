@@ -147,7 +147,8 @@ def _models(attribute: str) -> Iterable[tuple[str, str]]:
 
 
 @functools.cache
-def _tables() -> frozenset[str]:
+def tables() -> frozenset[str]:
+    """The tables of the project's models, of packages too."""
     return frozenset(model._meta.db_table for model in apps.get_models(include_auto_created=True))
 
 
@@ -158,7 +159,7 @@ def lives(alias: str, table: str) -> bool:
 
 def alias_of(tables: Iterable[str]) -> str:
     """Which of the databases has just these tables, as of a copy that bears another name."""
-    ours = _tables().intersection(tables)
+    ours = tables().intersection(tables)
     return ADMIN if ours and ours <= set(admin_tables()) else DEFAULT_DB_ALIAS
 
 
@@ -172,7 +173,7 @@ def has_models(alias: str, app_label: str) -> bool:
 def named_tables(statement: str) -> set[str]:
     """The project's tables that a statement names, outside of the texts in it."""
     names = {token[0].strip('"') for token in tokens(statement) if token.lastgroup in ("word", "identifier")}
-    return names & _tables()
+    return names & tables()
 
 
 def _is_of_function(statement: str) -> bool:

@@ -1,6 +1,7 @@
 """What endangers the database as a whole: keyhub.H020 to H035, from one query (server.sql), and H036."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,8 @@ DANGERS = {
         "on",
     ),
 }
+# Slots and walsenders between the two databases: keyhub.H064 and H066 tell of them.
+OF_SPLIT = re.compile(r"keyhub_to_(admin|default)_\d+|keyhub splitadmin")
 CHECKSUMS_OFF = "-- The server must be stopped for it: https://www.postgresql.org/docs/current/app-pgchecksums.html"
 
 
@@ -55,7 +58,7 @@ def server(examination: Examination) -> Results:
     ]
     _read_fresh_sequences(examination, rows)
     for check, name, facts in rows:
-        if facts.get("table") in examination.drifted_tables:
+        if facts.get("table") in examination.drifted_tables or (examination.split and OF_SPLIT.fullmatch(name)):
             continue
         yield from HANDLERS[check](name, facts)
 

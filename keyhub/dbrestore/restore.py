@@ -231,7 +231,7 @@ class _Work:
         # Backups of older code hold publications.
         if backup.catalogue_sha256 not in map(measure.digest_of, (measure.without_publications(lines), lines)):
             raise BackupError("the copy's catalogue is not that of the database that the backup was made of.")
-        unhealthy = measure.unhealthy(ALIAS)
+        unhealthy = measure.unhealthy(ALIAS, backup.alias)
         if new := sorted(set(unhealthy) - set(backup.unhealthy)):
             raise BackupError(f"dbhealth says of the copy what it did not say of the database: {new[0]}.")
         return unhealthy

@@ -35,7 +35,8 @@ def compare(one: psycopg.Connection, other: psycopg.Connection, tables: Iterable
         if (rows, digest) == (other_rows, other_digest):
             same += rows
         else:
-            different.append(Difference(table, (rows, other_rows), tuple(_differing(one, other, table))))
+            ids = sorted(differing(one, other, table))[:MOST_TOLD]
+            different.append(Difference(table, (rows, other_rows), tuple(ids)))
     return same, different
 
 
@@ -43,10 +44,14 @@ def _digest(session: psycopg.Connection, table: str) -> tuple[int, str]:
     return session.execute(_query(session, DIGEST, table)).fetchone()
 
 
-def _differing(one: psycopg.Connection, other: psycopg.Connection, table: str) -> list[str]:
+def differing(
+    one: psycopg.Connection, other: psycopg.Connection, table: str
+) -> dict[str, tuple[int | None, int | None]]:
+    """The rows of a table that differ, by their ids: a digest of the row on each side, None where it is not there."""
     rows = dict(one.execute(_query(one, ROWS, table)).fetchall())
     others = dict(other.execute(_query(other, ROWS, table)).fetchall())
-    return sorted(id for id in rows.keys() | others.keys() if rows.get(id) != others.get(id))[:MOST_TOLD]  # noqa: A001
+    ids = rows.keys() | others.keys()
+    return {id: (rows.get(id), others.get(id)) for id in ids if rows.get(id) != others.get(id)}  # noqa: A001
 
 
 def _query(session: psycopg.Connection, query: str, table: str) -> sql.Composed:

@@ -31,6 +31,11 @@ PAUSE_S = 0.5
 MOST_TOLD = 10
 SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 
+WHICH_IS_RIGHT = (
+    "Where the Admin database was restored from a backup, give them back to it: manage.py splitadmin --restored admin. "
+    "Else let the tenant database have what the Admin database has: manage.py splitadmin --restored default."
+)
+
 Tell = Callable[[str], None]
 
 
@@ -52,7 +57,7 @@ def mend(feed: Feed, restored: str | None, tell: Tell) -> None:
         else:
             tell("The tenant database follows the Admin database, and has what it has.")
         if left := [line for table in placement.followed_tables() for line in _left(table, tenant, admin, restored)]:
-            raise SplitError("\n".join(left))
+            raise SplitError("\n".join([*left, *(() if restored else [WHICH_IS_RIGHT])]))
 
 
 def _let_the_home_be_written(tenant: psycopg.Connection, admin: psycopg.Connection) -> None:
@@ -221,16 +226,9 @@ def _left(table: str, tenant: psycopg.Connection, admin: psycopg.Connection, res
         referred = copy.referred(alone)
     if alone:
         by = f" ({_list(set(referred.values()))} refers to {len(referred)} of them)" if referred else ""
-        yield (
-            f"{_rows(table, alone)} stand in the tenant database alone{by}. Where the Admin database was restored from "
-            "a backup: manage.py splitadmin --restored admin gives them back to it. Where the tenant database was: "
-            "manage.py splitadmin --restored default deletes those to which nothing refers."
-        )
+        yield f"{_rows(table, alone)} stand in the tenant database alone{by}."
     if newer:
-        yield (
-            f"{_rows(table, newer)} are of later times in the tenant database than in the Admin database, as when that "
-            "was restored from a backup: manage.py splitadmin --restored admin gives them back to it."
-        )
+        yield f"{_rows(table, newer)} are of later times in the tenant database than in the Admin database."
 
 
 def _not_there(admin: psycopg.Connection, table: str, rows: Iterable[str]) -> list[str]:

@@ -45,6 +45,15 @@ def lines(state: State) -> Iterator[str]:
         yield f"{number}. {mark}  {text.format(**names)}"
 
 
+def ways_on(state: State) -> str:
+    """The commands that end a move."""
+    if state.step in (PREPARING, FOLLOWING):
+        return "manage.py splitadmin, or manage.py splitadmin --rollback"
+    if state.step == REVERSIBLE:
+        return "manage.py splitadmin --finish, or manage.py splitadmin --rollback"
+    return f"manage.py splitadmin {'--finish' if state.step == FINISHING else '--back'}"
+
+
 def _list(names) -> str:
     *first, last = names
     return f"{', '.join(first)} and {last}" if first else last

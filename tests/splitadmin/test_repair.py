@@ -200,12 +200,6 @@ def test_what_is_unique_has_gone_from_one_row_to_another(split, digests):
     in_copy(split, "DELETE FROM organizations WHERE id = 'ORG-ALONE'")
 
 
-ALONE = (
-    "Where the Admin database was restored from a backup: manage.py splitadmin --restored admin gives them back to it. "
-    "Where the tenant database was: manage.py splitadmin --restored default deletes those to which nothing refers."
-)
-
-
 def lost_in_the_home(databases: TwoDatabases, *statements: str) -> None:
     """Let the Admin database have forgotten something, as after a restore from last night's backup."""
     at(databases, "default", *UNSUBSCRIBED)
@@ -229,10 +223,11 @@ def test_the_admin_database_is_given_back_what_it_has_lost(split, digests):
         "UPDATE organizations SET status = 'active', updated_at = updated_at - interval '1h' WHERE id = 'ORG-NEWER'",
     )
     assert refusal() == [
-        f"2 rows of organizations (ORG-LOST, ORG-LOST-TOO) stand in the tenant database alone (tenants refers to 1 of "
-        f"them). {ALONE}",
-        "1 rows of organizations (ORG-NEWER) are of later times in the tenant database than in the Admin database, as "
-        "when that was restored from a backup: manage.py splitadmin --restored admin gives them back to it.",
+        "2 rows of organizations (ORG-LOST, ORG-LOST-TOO) stand in the tenant database alone (tenants refers to 1 of "
+        "them).",
+        "1 rows of organizations (ORG-NEWER) are of later times in the tenant database than in the Admin database.",
+        "Where the Admin database was restored from a backup, give them back to it: manage.py splitadmin --restored "
+        "admin. Else let the tenant database have what the Admin database has: manage.py splitadmin --restored default.",
     ]
     assert digests(split, "default")["organizations"] == before
     assert repaired("--restored", ADMIN) == [
