@@ -157,9 +157,9 @@ def lives(alias: str, table: str) -> bool:
     return alias != ADMIN or table in admin_tables()
 
 
-def alias_of(tables: Iterable[str]) -> str:
-    """Which of the databases has just these tables, as of a copy that bears another name."""
-    ours = tables().intersection(tables)
+def alias_of(names: Iterable[str]) -> str:
+    """Which of the databases has just tables of these names: of a copy, that of which it is one."""
+    ours = tables().intersection(names)
     return ADMIN if ours and ours <= set(admin_tables()) else DEFAULT_DB_ALIAS
 
 

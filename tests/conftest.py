@@ -59,8 +59,6 @@ def server() -> EmbeddedServer:
     with server.connect() as admin:
         # Tests bring deadlocks about on purpose; a second each is too long to wait.
         admin.execute("ALTER SYSTEM SET deadlock_timeout = '20ms'")
-        # Nor as long as a server pauses before it begins a worker of logical replication anew.
-        admin.execute("ALTER SYSTEM SET wal_retrieve_retry_interval = '50ms'")
         # So is the pause of five seconds before replication's workers begin anew.
         admin.execute("ALTER SYSTEM SET wal_retrieve_retry_interval = '20ms'")
         admin.execute("SELECT pg_reload_conf()")

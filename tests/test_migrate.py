@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +75,10 @@ def migrate(sample, server, empty_database):
         def __call__(self, *arguments: str) -> subprocess.CompletedProcess:
             return self.start(*arguments).completed()
 
+        def at_once(self, number: int) -> list[subprocess.CompletedProcess]:
+            runs = Run.at_once(number, "migrate", "sample", cwd=sample, env=self.environment)
+            return [run.completed() for run in runs]
+
     return Runner()
 
 
@@ -124,9 +127,9 @@ ROUNDS = 10
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_eight_at_once_on_an_empty_database(manage, empty_database, client, round_number):
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: manage("migrate", database=empty_database), range(8)))
+def test_eight_at_once_on_an_empty_database(server, empty_database, client, round_number):
+    environment = {**os.environ, "DATABASE_URL": database_url(server, empty_database)}
+    results = [run.completed() for run in Run.at_once(8, "migrate", env=environment)]
     assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
     workers = [result for result in results if "Applying" in result.stdout]
     assert len(workers) == 1
@@ -139,8 +142,7 @@ def test_eight_at_once_run_a_data_migration_once(sample, migrate, client):
     for _ in range(ROUNDS):
         assert migrate("sample", "0001").returncode == 0
         client.execute("TRUNCATE item")
-        with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda _: migrate(), range(8)))
+        results = migrate.at_once(8)
         assert [result.returncode for result in results] == [0] * 8
         assert client.execute("SELECT count(*) FROM item").fetchone() == (1,)
         assert recorded(client) == ["0001_items", "0002_fill"]
@@ -151,8 +153,7 @@ def test_eight_at_once_build_an_index_concurrently(sample, migrate, client):
     write_migration(sample, "0002_index", index, atomic=False)
     for _ in range(ROUNDS):
         assert migrate("sample", "0001").returncode == 0
-        with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda _: migrate(), range(8)))
+        results = migrate.at_once(8)
         assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
         assert client.execute(
             "SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_name'::regclass"

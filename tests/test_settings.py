@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import database_url
+from tests.processes import REPOSITORY, Run
 
-REPOSITORY = Path(__file__).parent.parent
 PRODUCTION = {
     "DEBUG": "off",
     "SECRET_KEY": secrets.token_urlsafe(50),
@@ -36,14 +36,11 @@ def told(result: subprocess.CompletedProcess) -> tuple[int, str, str]:
 def manage(*arguments: str, checkout: Path = REPOSITORY, **environment: str | None) -> subprocess.CompletedProcess:
     """Run manage.py as in production, but for the given variables; None removes one."""
     variables = {**os.environ, **PRODUCTION, **environment, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "manage.py", *arguments],
-        cwd=checkout,
-        env={name: value for name, value in variables.items() if value is not None},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {name: value for name, value in variables.items() if value is not None}
+    if checkout == REPOSITORY:
+        return Run(*arguments, env=variables).completed()
+    command = [sys.executable, "-W", "error", "manage.py", *arguments]
+    return subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, check=False)
 
 
 def settings(*names: str, checkout: Path = REPOSITORY, **environment: str | None) -> list:
@@ -172,6 +169,7 @@ def test_server_that_cannot_go_on(server, empty_database, statement, reason):
 
 # Without which everything but backups works, with the defaults that they name.
 OPTIONAL = {
+    "ADMIN_DATABASE_URL",
     "AUDIT_ARCHIVE_URL",
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",

@@ -1,10 +1,12 @@
 -- For an Admin database of its own (docs/operations/splitadmin.md), in which these tables are written, and of which the
 -- tenant database has a copy. The triggers sleep; splitadmin wakes them in the database that is not to be written to.
--- What arrives by replication passes them. A session that knows better says SET LOCAL keyhub.writes_copies = on.
+-- What arrives by replication passes them. A session that knows better says SET LOCAL keyhub.writes_copies = on. Where
+-- no database was ever split off, they let everything pass: pg_restore --disable-triggers wakes what it finds asleep.
 CREATE FUNCTION refuse_write_of_copy() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF coalesce(current_setting('keyhub.writes_copies', true), '') <> 'on' THEN
+    IF coalesce(current_setting('keyhub.writes_copies', true), '') <> 'on'
+       AND to_regclass(format('%I.keyhub_split', TG_TABLE_SCHEMA)) IS NOT NULL THEN
         RAISE SQLSTATE 'KH001' USING
             TABLE = TG_TABLE_NAME,
             MESSAGE = format('%s is written in the other database, and this one has a copy.', TG_TABLE_NAME),
@@ -28,7 +30,8 @@ ALTER TABLE console_sessions DISABLE TRIGGER refuse_writes_of_copy;
 CREATE FUNCTION refuse_deletion_of_organization() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF coalesce(current_setting('keyhub.writes_copies', true), '') <> 'on' THEN
+    IF coalesce(current_setting('keyhub.writes_copies', true), '') <> 'on'
+       AND to_regclass(format('%I.keyhub_split', TG_TABLE_SCHEMA)) IS NOT NULL THEN
         RAISE restrict_violation USING
             TABLE = TG_TABLE_NAME,
             MESSAGE = 'An organization is deleted in the tenant database first, whose keys know its tenants.',
@@ -46,6 +49,9 @@ ALTER TABLE organizations DISABLE TRIGGER refuse_deletion;
 CREATE OR REPLACE FUNCTION end_sessions_of_organization() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
+    IF to_regclass('organizations') IS NULL THEN  -- a worker of replication has an empty search_path
+        PERFORM set_config('search_path', quote_ident(TG_TABLE_SCHEMA), true);
+    END IF;
     PERFORM require_read_committed('An organization is suspended or archived');
     DELETE FROM console_sessions WHERE organization_id = NEW.id;
     IF to_regclass('sessions') IS NOT NULL THEN

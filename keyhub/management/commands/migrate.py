@@ -139,6 +139,8 @@ class Command(django_migrate.Command):
             self._require_backups(databases, options["require_backup"])
         for database in reversed(databases) if way_back else databases:
             one = {**options, "database": database}
+            if len(databases) > 1 and options["verbosity"] > 0 and options["format"] != "json":
+                self.stdout.write(self.style.MIGRATE_HEADING(f"Database {database}:"))
             if way_back:
                 one |= {"to": str(way_back), "down": None}
             if reading:
