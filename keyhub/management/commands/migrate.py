@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import types
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper, no_translations
@@ -134,6 +135,8 @@ class Command(django_migrate.Command):
             self._refuse_beside_a_move()
         if len(databases) > 1 and (options["to"] or options["down"]):
             way_back = self._way_back(options)
+        if options["require_backup"] is not None:
+            self._require_backups(databases, options["require_backup"])
         for database in reversed(databases) if way_back else databases:
             one = {**options, "database": database}
             if len(databases) > 1 and options["verbosity"] > 0 and options["format"] != "json":
@@ -186,8 +189,6 @@ class Command(django_migrate.Command):
 
     def _migrate(self, *args, **options) -> None:
         connection, versions = connections[options["database"]], version_list.read()
-        if options["require_backup"] is not None:
-            self._require_backup(connection, options["require_backup"])
         policy = LockPolicy(options["lock_timeout_ms"], options["retries"])
         if options["adopt"]:
             adopt.adopt(connection, versions, self.stderr.write, policy)
@@ -213,17 +214,25 @@ class Command(django_migrate.Command):
         else:
             self._handle_with(executor, *args, **options)
 
-    def _require_backup(self, connection, oldest) -> None:
+    def _require_backups(self, databases: list[str], oldest: timedelta) -> None:
+        """Of each database, before the first one is migrated."""
         from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
         from keyhub.store import Store, StoreError
 
         if not settings.BACKUP_URL:
             raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")
-        try:
-            newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)
-        except StoreError as error:
-            raise RefusedError(str(error)) from error
-        self.stderr.write(f"The newest proved backup, {newest.backup.backup}, is {freshness.words(newest.age)} old.")
+        refusals = []
+        for database in databases:
+            label = f"{database}: " if len(databases) > 1 else ""
+            try:
+                newest = freshness.require(Store(settings.BACKUP_URL), connections[database], oldest)
+            except (BackupError, StoreError) as error:
+                refusals.append(f"{label}{error}")
+            else:
+                age = freshness.words(newest.age)
+                self.stderr.write(f"{label}The newest proved backup, {newest.backup.backup}, is {age} old.")
+        if refusals:
+            raise RefusedError("\n".join(refusals))
 
     def _planned(self, steps: list[PlannedStep]) -> None:
         self._steps = steps
