@@ -17,7 +17,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy
 
-from keyhub.database_url import database_from_url
+from keyhub.database_url import database_from_url, replica_from_url
 from keyhub.durations import parse_duration
 from keyhub.response_headers import CONTENT_SECURITY_POLICY  # noqa: F401
 
@@ -109,7 +109,15 @@ AUDIT_ARCHIVE_URL = _text("AUDIT_ARCHIVE_URL")
 IDENTITY_SESSION_LIFETIME = _duration("IDENTITY_SESSION_LIFETIME", default="12h")
 IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", default="30m")
 
-DATABASES = {"default": database_from_url(DATABASE_URL)}
+# Standbys that lists and exports are read from: docs/replicas.md
+REPLICAS = {
+    f"replica{number}": replica_from_url(url)
+    for number, url in enumerate(_text("REPLICA_DATABASE_URL").split(), start=1)
+}
+WRITTEN_COOKIE_NAME = "written"
+
+DATABASES = {"default": database_from_url(DATABASE_URL), **REPLICAS}
+DATABASE_ROUTERS = ["keyhub.replicas.ReplicaRouter"]
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -168,6 +176,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "keyhub.response_headers.PermissionsPolicyMiddleware",
+    "keyhub.replicas.WrittenMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -246,7 +255,8 @@ if not DEBUG:
         "whitenoise.middleware.WhiteNoiseMiddleware",
     )
     # Each thread of a worker keeps its connection: docs/decisions/2026-11-26-serving-by-gunicorn-and-whitenoise.md
-    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    for database in DATABASES.values():
+        database |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     # Django's own configuration would mail errors to nobody.
     LOGGING = {
         "version": 1,
@@ -270,5 +280,6 @@ if not DEBUG:
     # Browsers take such a name from this very host over HTTPS alone (RFC 6265bis, 4.1.3.2): no subdomain can plant one.
     SESSION_COOKIE_NAME = "__Host-session"
     CSRF_COOKIE_NAME = "__Host-csrf"
+    WRITTEN_COOKIE_NAME = "__Host-written"
     if BEHIND_TLS_PROXY:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connections, models, transaction
+from django.db import connections, models, router, transaction
 
 
 @contextmanager
@@ -20,8 +20,8 @@ def one_statement(using: str) -> Iterator[None]:
 
 
 def rows_of(row: models.Model) -> models.QuerySet:
-    """The manager's rows of a row's model, on the database that the row is from."""
-    return type(row).objects.using(row._state.db)
+    """The manager's rows of a row's model, on the database that the row is written to."""
+    return type(row).objects.using(router.db_for_write(type(row), instance=row))
 
 
 class StatementQuerySet(models.QuerySet):
