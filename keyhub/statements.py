@@ -20,8 +20,12 @@ def one_statement(using: str) -> Iterator[None]:
 
 
 def rows_of(row: models.Model) -> models.QuerySet:
-    """The manager's rows of a row's model, on the database that the row is written to."""
-    return type(row).objects.using(router.db_for_write(type(row), instance=row))
+    """The manager's rows of a row's model, on the database that the row is written to.
+
+    As after save(), refresh_from_db() reads there from then on, wherever the row is from.
+    """
+    row._state.db = router.db_for_write(type(row), instance=row)
+    return type(row).objects.using(row._state.db)
 
 
 class StatementQuerySet(models.QuerySet):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Timer
 
-from django.db import connections
+from django.db import Error, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 ANSWER_S = 1.0  # of a SELECT without a table
@@ -26,6 +26,18 @@ def answering(alias: str) -> BaseDatabaseWrapper:
     connection.ensure_connection()
     connection.health_check_done = True  # of CONN_HEALTH_CHECKS, which would wait for ever
     return connection
+
+
+@contextmanager
+def one_transaction(connection: BaseDatabaseWrapper, patience_s: float) -> Iterator[None]:
+    """A transaction, cut after the patience; after an error nothing more is asked by this connection."""
+    with cut_after(patience_s, connection), transaction.atomic(using=connection.alias):
+        try:
+            yield
+        except Error:
+            # Where the ROLLBACK fails, Django connects anew at once: to a frozen server, and waits again.
+            connection.close()
+            raise
 
 
 @contextmanager

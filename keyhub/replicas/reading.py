@@ -8,10 +8,10 @@ from threading import Lock
 from typing import TypeVar
 
 from django.conf import settings
-from django.db import DEFAULT_DB_ALIAS, Error, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.http import HttpRequest
 
-from keyhub.replicas.patience import answering, cut_after
+from keyhub.replicas.patience import answering, one_transaction
 from keyhub.replicas.router import reading_from
 from keyhub.replicas.standing import BEGINNING, Primary, Standing, one_line
 from keyhub.replicas.written import READING_METHODS, written_by
@@ -85,13 +85,12 @@ def read(work: Callable[[], T], since: str = BEGINNING, patience_s: float = PATI
         has_begun = False
         try:
             # One transaction: the next one may come to another server, through a pooler.
-            with cut_after(patience_s, answering(alias)), transaction.atomic(using=alias):
+            with one_transaction(answering(alias), patience_s):
                 if _is_good(alias, primary, since):
                     has_begun = True
                     with reading_from(alias):
                         return work()
         except Error as error:
-            connections[alias].close()
             if has_begun:
                 logger.warning("the primary is read, since %s failed: %s", alias, one_line(error))
                 break
