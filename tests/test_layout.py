@@ -33,6 +33,7 @@ OFFERED_BY_KEYHUB = {
     "keyhub.dbhealth",
     "keyhub.foreign_keys",
     "keyhub.migration_operations",
+    "keyhub.replicas",
     "keyhub.statements",
     "keyhub.store",
     "keyhub.transaction_ids",
