@@ -127,6 +127,7 @@ def test_a_killed_standby_costs_no_error_page_and_comes_back(cluster, process, d
     assert told()[1:] == ["replica1 is read again"]
 
 
+@pytest.mark.once
 def test_beside_a_dead_replica_the_other_one_is_read(cluster, standbys, process, told):
     site = process("postgres://keyhub@127.0.0.1:1/keyhub", standbys[0])
     client = site.operator()
@@ -135,6 +136,7 @@ def test_beside_a_dead_replica_the_other_one_is_read(cluster, standbys, process,
     assert len(told()) <= 1
 
 
+@pytest.mark.once
 def test_a_standby_that_was_restarted_is_read_by_a_new_connection(cluster, process, doomed, told):
     site = process(doomed)
     client = site.operator()
@@ -161,6 +163,7 @@ def test_a_standby_that_dies_in_the_middle_of_a_list(cluster, process, doomed, t
 # Silent
 
 
+@pytest.mark.once
 def test_a_replica_that_takes_connections_and_never_answers(process, told):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         site = process(f"postgres://keyhub@127.0.0.1:{listener.getsockname()[1]}/keyhub")
@@ -170,6 +173,7 @@ def test_a_replica_that_takes_connections_and_never_answers(process, told):
     assert told() == ["replica1 is not read any more: connection timeout expired"]
 
 
+@pytest.mark.once
 def test_a_session_that_does_not_answer_is_given_up_for_a_new_one(cluster, process, doomed, told, monkeypatch):
     site = process(doomed)
     client = site.operator()
@@ -181,6 +185,7 @@ def test_a_session_that_does_not_answer_is_given_up_for_a_new_one(cluster, proce
     assert told() == []
 
 
+@pytest.mark.once
 def test_a_frozen_standby(cluster, process, doomed, told, monkeypatch):
     site = process(f"{database_url(doomed, 'keyhub')}&connect_timeout=2")
     client = site.operator()
@@ -193,6 +198,7 @@ def test_a_frozen_standby(cluster, process, doomed, told, monkeypatch):
     assert told() == ["replica1 is not read any more: connection timeout expired"]
 
 
+@pytest.mark.once
 def test_a_standby_that_freezes_in_the_middle(cluster, process, doomed, told):
     process(f"{database_url(doomed, 'keyhub')}&connect_timeout=86400")
     cluster.follow(doomed)
@@ -248,6 +254,7 @@ def test_a_list_that_recovery_cancels_is_read_once_more_from_the_primary(
     assert readers(site, client) == ["replica1"]
 
 
+@pytest.mark.once
 def test_what_the_primary_refuses_too_is_raised(one):
     read = []
 
@@ -347,6 +354,7 @@ def test_a_replica_that_is_too_far_behind_is_not_read(one, told, monkeypatch):
     assert told() == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("lag_bytes", "lag_s", "is_fresh"),
     [(0, 10**6, True), (0, None, True), (1, 30, True), (1, 31, False), (1, None, False)],
@@ -363,6 +371,7 @@ def test_what_is_fresh(monkeypatch, lag_bytes, lag_s, is_fresh):
 # One that was away
 
 
+@pytest.mark.once
 def test_of_many_who_come_when_a_replica_may_be_back_one_tries(monkeypatch):
     away = Away()
     assert not away.is_passed_by("replica1")

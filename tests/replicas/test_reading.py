@@ -55,6 +55,7 @@ def test_each_list_is_read_from_a_replica_and_its_page_asks_nothing_more(site):
             assert databases == ["default"] * 3 + readers * (len(databases) - 3), model
 
 
+@pytest.mark.once
 def test_filters_and_searches_are_read_where_the_rows_are(one):
     OrganizationFactory(id="ORG-FILTER", name="Filter Works")
     TenantFactory(organization_id="ORG-FILTER", name="Strainer")
@@ -69,6 +70,7 @@ def test_both_replicas_are_read_in_time(site):
     assert read == REPLICAS
 
 
+@pytest.mark.once
 def test_pages_of_rows_forms_and_boxes_are_read_from_the_primary(one):
     client, tenant = one.operator(), TenantFactory()
     one.cluster.follow_all()
@@ -79,6 +81,7 @@ def test_pages_of_rows_forms_and_boxes_are_read_from_the_primary(one):
         assert {alias for alias, _statement in one.read} == {"default"}
 
 
+@pytest.mark.once
 def test_the_numbers_of_the_start_page_are_counted_on_a_replica(one):
     client = one.operator()
     one.cluster.follow_all()
@@ -86,6 +89,7 @@ def test_the_numbers_of_the_start_page_are_counted_on_a_replica(one):
     assert (one.readers_of("tenants"), one.readers_of("audit_logs")) == (["replica1"], ["replica1"])
 
 
+@pytest.mark.once
 def test_without_replicas_nothing_is_asked_and_no_cookie_is_set(process):
     site = process()
     client = site.operator()
@@ -117,7 +121,9 @@ def test_who_has_written_sees_it_and_who_has_not_reads_the_replica(site, no_limi
             assert (names(text, "Just added"), readers) == (["Just added"], ["replica1"])
 
 
-def test_each_method_that_may_write_is_remembered(one):
+@pytest.mark.once
+def test_each_method_that_may_write_is_remembered(one, settings):
+    settings.SESSION_COOKIE_SECURE = True
     client = one.operator()
     for method, is_remembered in [
         ("get", False), ("head", False), ("options", False), ("post", True), ("put", True), ("patch", True),
@@ -128,7 +134,7 @@ def test_each_method_that_may_write_is_remembered(one):
         assert ("written" in client.cookies) is is_remembered, method
     cookie = client.cookies["written"]
     assert {name: cookie[name] for name in ("httponly", "samesite", "secure", "path", "domain", "max-age")} == {
-        "httponly": True, "samesite": "Lax", "secure": "", "path": "/", "domain": "", "max-age": 43200,
+        "httponly": True, "samesite": "Lax", "secure": True, "path": "/", "domain": "", "max-age": 43200,
     }  # fmt: skip
 
 
@@ -144,6 +150,7 @@ def test_the_place_is_behind_what_is_committed_without_waiting_for_the_disk(one)
         assert cursor.fetchone() == (True,)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "forge",
     [
