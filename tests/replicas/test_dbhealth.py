@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import UTC, datetime
 
 import pytest
 from django.db import connections
@@ -9,9 +10,11 @@ from django.http import HttpResponse
 from django.test import RequestFactory
 
 from keyhub import dbhealth
+from keyhub.dbhealth import replicas as checks
 from keyhub.dbhealth.examination import Selection
 from keyhub.probes.middleware import Probes
 from keyhub.replicas import standing
+from keyhub.replicas.standing import Primary, Standing
 from tests.conftest import database_url
 from tests.factories import UserFactory
 from tests.replicas.conftest import paused
@@ -74,6 +77,19 @@ def test_a_replica_that_is_behind(cluster, standbys, process, monkeypatch):
     assert (severity, about) == ("warning", "keyhub.H039 replica1")
     assert re.fullmatch(r"lists are not read from it: it is \d+ (s|min) behind, with 0 MB to replay", problem)
     assert mend == "look at the standby's log, its disk and the network between the two"
+
+
+def test_a_replica_that_has_replayed_nothing_yet():
+    answer = Standing(
+        is_standby=True, system_identifier=1, database="keyhub", timeline=1, has_replayed=True, lag_bytes=3 * 10**6,
+        lag_s=None,
+    )  # fmt: skip
+    primary = Primary(system_identifier=1, database="keyhub", now=datetime.now(UTC), timeline=1, place="0/300000")
+    (finding,) = checks._findings("replica1", answer, primary)
+    assert (finding.id, finding.problem) == (
+        "keyhub.H039",
+        "lists are not read from it: it has replayed nothing yet, with 3 MB to replay",
+    )
 
 
 def test_of_another_database_than_default_nothing_is_asked(process, monkeypatch):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import psutil
 import pytest
 from django.db import DataError, InternalError, connections
+from django.http import HttpResponse
 from django.urls import reverse
 
 from accounts.models import User
@@ -266,6 +267,36 @@ def test_what_the_primary_refuses_too_is_raised(one):
     with pytest.raises(DataError, match="division by zero"):
         replicas.read(work)
     assert read == ["replica1", "default"]
+
+
+# A primary that does not tell
+
+
+@pytest.mark.once
+def test_where_the_primary_does_not_say_where_it_is_it_is_read_itself(one, told):
+    client = one.operator()
+    with one.cluster.primary.connect("keyhub") as admin:
+        admin.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
+        try:
+            one.cluster.follow_all()
+            assert readers(one, client) == ["default"]
+        finally:
+            admin.execute("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC")
+    assert told() == [
+        "no replica is read, since the primary does not say where it is: permission denied for function "
+        "pg_control_system"
+    ]
+
+
+@pytest.mark.once
+def test_where_the_primary_does_not_say_what_was_written_no_replica_is_good(standbys, process, told):
+    process(standbys[1], primary=standbys[0])
+    response = HttpResponse()
+    since = replicas.remember_writes(response)
+    assert (since, "written" in response.cookies) == ("FFFFFFFF/FFFFFFFF", True)
+    assert replicas.read(lambda: User.objects.all().db, since) == "default"
+    (line,) = told()
+    assert line.startswith("no replica is read, since the primary does not say what was written: recovery is in ")
 
 
 # No replica, or one of something else
