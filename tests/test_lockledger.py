@@ -14,8 +14,8 @@ from psycopg import sql
 from keyhub.lockledger import ledger, modes
 from keyhub.lockledger.scratch import scratch_name
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
-from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
 from pathlib import Path

@@ -12,8 +12,8 @@ import pytest
 from keyhub.dbversion import version_list
 from keyhub.lockledger import ledger
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
-from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
 from pathlib import Path
