@@ -402,7 +402,7 @@ def test_behind_a_pooler(project, server, empty_database, tmp_path, databases):
     assert (result.returncode, result.stderr) == (
         1,
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
     with pgbouncer(server, tmp_path, "session") as port:
         result = project.lockledger(DATABASE_URL=url(port))

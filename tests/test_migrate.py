@@ -649,7 +649,7 @@ def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database,
         1,
         "",
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
     assert client.execute("SELECT to_regclass('users')").fetchone() == (None,)
 
