@@ -57,6 +57,8 @@ class Pair:
 
     def bring_back(self) -> None:
         """Let the killed server come back as the standby of the one that took its place."""
+        with self.primary.connect() as admin:
+            admin.execute("CHECKPOINT")  # until then pg_rewind takes it for a server that nobody has promoted
         own = self.standby.data_directory
         source = f"host={self.primary.socket_directory} user=postgres dbname=postgres"
         run(self.standby, "pg_rewind", f"--target-pgdata={own}", f"--source-server={source}", "--write-recovery-conf")
@@ -83,10 +85,11 @@ class Pair:
     def wait_for_standby(self) -> None:
         """From now on no write is acknowledged that the standby does not have."""
         with self.primary.connect() as admin:
+            follows = "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = %s"
+            wait_for(lambda: admin.execute(follows, ["async"]).rowcount)
             admin.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
             admin.execute("SELECT pg_reload_conf()")
-            synchronous = "SELECT FROM pg_stat_replication WHERE state = 'streaming' AND sync_state = 'sync'"
-            wait_for(lambda: admin.execute(synchronous).rowcount)
+            wait_for(lambda: admin.execute(follows, ["sync"]).rowcount)
 
 
 @contextmanager
