@@ -643,8 +643,8 @@ def test_which_index_is_built_concurrently(statement, index):
 
 @needs_pgbouncer
 def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path, client):
-    with pgbouncer(server, tmp_path, "transaction") as port:
-        result = manage("migrate", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+    with pgbouncer(server, tmp_path, "transaction") as pooler:
+        result = manage("migrate", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
@@ -656,8 +656,8 @@ def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database,
 
 @needs_pgbouncer
 def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database, tmp_path):
-    with pgbouncer(server, tmp_path, "session") as port:
-        result = manage("migrate", "-v0", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+    with pgbouncer(server, tmp_path, "session") as pooler:
+        result = manage("migrate", "-v0", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stderr) == (0, "")
 
 

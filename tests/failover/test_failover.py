@@ -6,11 +6,12 @@ Here the test is the one who promotes the standby; with Patroni: patroni.py.
 from collections.abc import Iterator
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, InternalError, close_old_connections, connection, connections
+from django.db import InternalError, close_old_connections, connection
 
 from audit.models import AuditLog
 from keyhub.database_url import database_from_url
 from keyhub.primary import to_the_primary
+from tests.conftest import connected_by
 from tests.factories import (
     AuditLogFactory,
     SessionFactory,
@@ -32,16 +33,11 @@ def test_the_primary_is_killed_under_load(servers, image, tmp_path):  # noqa: F8
 
 
 @pytest.fixture
-def site(servers, monkeypatch, django_db_blocker) -> Iterator[None]:
+def site(servers, django_db_blocker) -> Iterator[None]:
     """Django's connection as a thread of the site has it."""
     entry = {**to_the_primary(database_from_url(servers.url())), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
-    monkeypatch.setitem(connections.settings, DEFAULT_DB_ALIAS, {**connections.settings[DEFAULT_DB_ALIAS], **entry})
-    of_the_tests = connections[DEFAULT_DB_ALIAS]
-    connections[DEFAULT_DB_ALIAS] = connections.create_connection(DEFAULT_DB_ALIAS)
-    with django_db_blocker.unblock():
+    with django_db_blocker.unblock(), connected_by(entry):
         yield
-        connection.close()
-    connections[DEFAULT_DB_ALIAS] = of_the_tests
 
 
 def write() -> None:
