@@ -119,6 +119,10 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             f"DATABASE_URL names a port that is no number from 1 to 65535. Set it to {FORMS}.",
         ),
         ({"DATABASE_URL": "postgres://keyhub:hunter2@db"}, f"DATABASE_URL names no database. Set it to {FORMS}."),
+        (
+            {"DIRECT_DATABASE_URL": "postgres://keyhub:hunter2@db"},
+            f"DIRECT_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
     ],
     ids=lambda value: " ".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else "",
 )
@@ -178,6 +182,7 @@ OPTIONAL = {
     "BACKUP_PROVING_URL",
     "BACKUP_RECIPIENTS",
     "BACKUP_URL",
+    "DIRECT_DATABASE_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
     "METRICS_TOKEN",

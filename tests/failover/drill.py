@@ -43,13 +43,14 @@ class Figures:
     unready_s: float  # from the kill until /readyz said 200 again
 
 
-def drill(cluster: Cluster, image: Path, folder: Path) -> Figures:
+def drill(cluster: Cluster, image: Path, folder: Path, **settings: str) -> Figures:
     """Run it on a migrated database, with a site from `image`, and assert what docs/failover.md promises."""
+    settings |= {"BEHIND_TLS_PROXY": "on"}
     with to_the_primary(cluster.url()) as client:
         client.execute(ISSUE, [CODE])
     with (
-        production(image, cluster.url(), BEHIND_TLS_PROXY="on") as site,
-        Writers(production_environment(cluster.url()), CODE, folder) as writers,
+        production(image, cluster.url(), **settings) as site,
+        Writers(production_environment(cluster.url(), **settings), CODE, folder) as writers,
     ):
         writers.wait_for_write(after_s=0)
         wait_for(lambda: is_ready(site))

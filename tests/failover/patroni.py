@@ -42,7 +42,7 @@ bootstrap:
     # No write is acknowledged that one standby does not have, and only such a one takes over.
     synchronous_mode: true
     # A crashed primary is not waited for, where there is such a standby.
-    master_start_timeout: 0
+    primary_start_timeout: 0
     postgresql:
       use_pg_rewind: true
       parameters: {{max_connections: 60, wal_keep_size: 1GB}}
@@ -113,7 +113,7 @@ class PatroniCluster:
         for port in self._rest_ports.values():
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/cluster") as response:
                 members = json.load(response)["members"]
-                return {member["name"]: member["role"] for member in members if member["state"] == "running"}
+                return {member["name"]: member["role"] for member in members if member["state"] in ("running", "streaming")}
         return {}
 
     def is_whole(self) -> bool:

@@ -4,6 +4,7 @@ Here the test is the one who promotes the standby; with Patroni: patroni.py.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 from django.db import InternalError, close_old_connections, connection
@@ -20,7 +21,9 @@ from tests.factories import (
     UserFactory,
 )
 from tests.failover.drill import drill
+from tests.failover.pair import Pair
 from tests.failover.writers import Acknowledged, lost_and_doubled
+from tests.pooler import Pooler, needs_pgbouncer, pgbouncer
 from tests.test_serve import image  # noqa: F401
 
 pytestmark = pytest.mark.database
@@ -38,6 +41,37 @@ def site(servers, django_db_blocker) -> Iterator[None]:
     entry = {**to_the_primary(database_from_url(servers.url())), "CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     with django_db_blocker.unblock(), connected_by(entry):
         yield
+
+
+@dataclass
+class PooledPair:
+    """A pair behind a pooler, which somebody leads to the new primary: a script of Patroni's, an address, a proxy."""
+
+    servers: Pair
+    pooler: Pooler
+
+    def url(self) -> str:
+        return self.pooler.url("keyhub")
+
+    def kill_primary(self) -> None:
+        self.servers.kill_primary()
+
+    def take_over(self) -> None:
+        self.servers.take_over()
+        self.pooler.lead_to(self.servers.primary)
+        self.pooler.reload()
+
+    def bring_back(self) -> None:
+        self.servers.bring_back()
+
+
+@needs_pgbouncer
+@pytest.mark.long
+@pytest.mark.once
+def test_the_primary_behind_a_pooler_is_killed_under_load(servers, image, tmp_path):  # noqa: F811
+    settings = {"default_pool_size": 4, "query_wait_timeout": 5, "server_login_retry": 1}
+    with pgbouncer(servers.primary, tmp_path, "transaction", **settings) as pooler:
+        drill(PooledPair(servers, pooler), image, tmp_path, DIRECT_DATABASE_URL=servers.url())
 
 
 def write() -> None:
