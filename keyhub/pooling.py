@@ -7,14 +7,15 @@ from django.core.exceptions import ImproperlyConfigured
 from keyhub.database_url import database_from_url
 from keyhub.primary import to_the_primary
 
-COMMAND_LINES = ("manage.py", "django-admin", "__main__.py")  # the last one is `python -m django`
+COMMAND_LINES = [("manage.py",), ("django-admin",), ("django", "__main__.py")]  # the last one is `python -m django`
 
 
 def needs_sessions(arguments: list[str]) -> bool:
     """Say whether a process with these arguments (sys.argv) runs a command, which may need locks and settings that last
     for a session. `runserver` serves the site.
     """
-    return Path(arguments[0]).name in COMMAND_LINES and arguments[1:2] != ["runserver"]
+    program = Path(*arguments[:1]).parts
+    return any(program[-len(end) :] == end for end in COMMAND_LINES) and arguments[1:2] != ["runserver"]
 
 
 def entry(variable: str, url: str, direct_url: str, arguments: list[str]) -> dict:

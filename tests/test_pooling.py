@@ -49,8 +49,10 @@ def entry(*arguments: str, url: str = POOLER, direct_url: str = DIRECT) -> dict:
         (["/lib/django/__main__.py", "dbbackup"], "h1,h2"),
         (["manage.py", "runserver", "8000"], "pooler"),
         (["/usr/bin/gunicorn"], "pooler"),
+        (["/lib/gunicorn/__main__.py"], "pooler"),
         (["worker.py", "migrate"], "pooler"),
         ([""], "pooler"),
+        ([], "pooler"),  # of a program that Python is a part of
     ],
 )
 def test_commands_go_to_the_server_itself(arguments, host):

@@ -46,7 +46,7 @@ class Figures:
 def drill(cluster: Cluster, image: Path, folder: Path, **settings: str) -> Figures:
     """Run it on a migrated database, with a site from `image`, and assert what docs/failover.md promises."""
     settings |= {"BEHIND_TLS_PROXY": "on"}
-    with to_the_primary(cluster.url()) as client:
+    with connected_to_the_primary(cluster.url()) as client:
         client.execute(ISSUE, [CODE])
     with (
         production(image, cluster.url(), **settings) as site,
@@ -73,12 +73,12 @@ def drill(cluster: Cluster, image: Path, folder: Path, **settings: str) -> Figur
         wait_for(lambda: is_ready(site))
         assert (visits(site), sign_in(site).status) == ({302}, 200)
         assert {process.pid for process in [site.master, *site.master.children()]} == processes
-    with to_the_primary(cluster.url()) as client:
+    with connected_to_the_primary(cluster.url()) as client:
         assert lost_and_doubled(client, writers.acknowledged(), CODE) == []
     return Figures(len(writers.acknowledged()), writers.longest_pause_s(), unready_s)
 
 
-def to_the_primary(url: str) -> psycopg.Connection:
+def connected_to_the_primary(url: str) -> psycopg.Connection:
     return psycopg.connect(url, target_session_attrs="read-write", autocommit=True)
 
 

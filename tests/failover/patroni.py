@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from keyhub.embedded import EmbeddedServer, as_root
-from tests.failover.drill import drill
+from tests.failover.drill import connected_to_the_primary, drill
 from tests.failover.pair import digests
 from tests.processes import Run
 from tests.test_embedded import temporary_folder, wait_for
@@ -28,6 +28,7 @@ from tests.test_serve import free_port, image  # noqa: F401
 
 MEMBERS = 3
 LONGEST_START_S = 120
+AT_WORK = ("running", "streaming")  # a standby, too, runs for Patroni 3.0
 CONFIGURATION = """
 scope: keyhub
 name: {name}
@@ -104,7 +105,7 @@ class PatroniCluster:
             )
 
     def stop(self) -> None:
-        for process in self._processes.values():
+        for process in reversed(self._processes.values()):  # etcd last: Patroni would wait for it
             process.terminate()
             process.wait()
 
@@ -113,7 +114,7 @@ class PatroniCluster:
         for port in self._rest_ports.values():
             with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/cluster") as response:
                 members = json.load(response)["members"]
-                return {member["name"]: member["role"] for member in members if member["state"] in ("running", "streaming")}
+                return {member["name"]: member["role"] for member in members if member["state"] in AT_WORK}
         return {}
 
     def is_whole(self) -> bool:

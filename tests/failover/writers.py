@@ -15,6 +15,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -134,10 +135,11 @@ def _write(code: str, ended: threading.Event) -> None:
         return [("sessions", session.pk), ("audit_logs", row.pk)]
 
     while not ended.wait(PAUSE_S):
-        user = User(email=f"{uuid.uuid4()}@example.com")
+        key = uuid.uuid4()  # of our own: a database's would be lost with its answer
+        user = User(id=key, email=f"{key}@example.com")
         for step in (arrive, join, sign_in):
-            for table, key in _until_done(step, ended):
-                _note(table, key)
+            for write in _until_done(step, ended):
+                _note(*write)
     connection.close()
 
 
@@ -164,10 +166,9 @@ if __name__ == "__main__":
     os.environ["DJANGO_SETTINGS_MODULE"] = "keyhub.settings"
     django.setup()
     ended = threading.Event()
-    threads = [threading.Thread(target=_write, args=[sys.argv[1], ended]) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    sys.stdin.read()
-    ended.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(THREADS) as pool:
+        clients = [pool.submit(_write, sys.argv[1], ended) for _ in range(THREADS)]
+        sys.stdin.read()
+        ended.set()
+    for client in clients:
+        client.result()
