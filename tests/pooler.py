@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from keyhub.embedded import EmbeddedServer
-from tests.test_embedded import wait_for
+from keyhub.embedded import EmbeddedServer, as_root
+from tests.test_embedded import temporary_folder, wait_for
 
 needs_pgbouncer = pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
 
@@ -47,8 +47,8 @@ class Pooler:
 
 
 @contextmanager
-def pgbouncer(server: EmbeddedServer, folder: Path, pool_mode: str, **settings: object) -> Iterator[Pooler]:
-    """One in front of a server, with its file in a folder; with settings of pgbouncer.ini."""
+def pgbouncer(server: EmbeddedServer, pool_mode: str, **settings: object) -> Iterator[Pooler]:
+    """One in front of a server, with these settings in its pgbouncer.ini."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     always = {
@@ -59,24 +59,20 @@ def pgbouncer(server: EmbeddedServer, folder: Path, pool_mode: str, **settings: 
         "pool_mode": pool_mode,
         "ignore_startup_parameters": "extra_float_digits",
     }
-    pooler = Pooler(port, folder / "pgbouncer.ini", {**always, **settings})
-    pooler.lead_to(server)
-    identity = {}
-    if os.geteuid() == 0:
-        # Like PostgreSQL it refuses to run as root, and the server's socket is for the server's user alone.
-        owner = server.folder.stat()
-        identity = {"user": owner.st_uid, "group": owner.st_gid or owner.st_uid, "extra_groups": []}
-        for directory in (folder, *folder.parents):
-            directory.chmod(directory.stat().st_mode | 0o001)
-    pooler.process = subprocess.Popen(
-        [shutil.which("pgbouncer"), "--quiet", pooler.configuration],
-        **identity,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        wait_for(pooler.listens)
-        yield pooler
-    finally:
-        pooler.process.terminate()
-        pooler.process.communicate()
+    # Like PostgreSQL it refuses to run as root, and the server's socket is for the server's user alone.
+    identity = as_root.identity(server.folder.stat().st_uid) if os.geteuid() == 0 else {}
+    with temporary_folder() as folder:  # which stays open to all, unlike pytest's
+        pooler = Pooler(port, folder / "pgbouncer.ini", {**always, **settings})
+        pooler.lead_to(server)
+        pooler.process = subprocess.Popen(
+            [shutil.which("pgbouncer"), "--quiet", pooler.configuration],
+            **identity,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            wait_for(pooler.listens)
+            yield pooler
+        finally:
+            pooler.process.terminate()
+            pooler.process.communicate()

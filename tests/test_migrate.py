@@ -642,8 +642,8 @@ def test_which_index_is_built_concurrently(statement, index):
 
 
 @needs_pgbouncer
-def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path, client):
-    with pgbouncer(server, tmp_path, "transaction") as pooler:
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, client):
+    with pgbouncer(server, "transaction") as pooler:
         result = manage("migrate", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
@@ -655,8 +655,8 @@ def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database,
 
 
 @needs_pgbouncer
-def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database, tmp_path):
-    with pgbouncer(server, tmp_path, "session") as pooler:
+def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database):
+    with pgbouncer(server, "session") as pooler:
         result = manage("migrate", "-v0", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stderr) == (0, "")
 

@@ -372,9 +372,9 @@ def test_nothing_is_written(project, client, migrated_database):
 
 
 @needs_pgbouncer
-def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path):
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database):
     """Its other clients would be given a session in which nothing can be written."""
-    with pgbouncer(server, tmp_path, "transaction") as pooler:
+    with pgbouncer(server, "transaction") as pooler:
         result = manage("migrate", "--plan", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,

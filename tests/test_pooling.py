@@ -1,6 +1,7 @@
 """The site behind a PgBouncer in transaction mode, with fewer sessions than clients; commands beside it."""
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -108,10 +109,10 @@ def test_another_database_has_its_own_variables():
 
 
 @pytest.fixture
-def pooler(server, migrated_database, tmp_path) -> Iterator[Pooler]:
+def pooler(server, migrated_database) -> Iterator[Pooler]:
     with (
         server.connect(migrated_database) as admin,
-        pgbouncer(server, tmp_path, "transaction", default_pool_size=SESSIONS) as pooler,
+        pgbouncer(server, "transaction", default_pool_size=SESSIONS) as pooler,
     ):
         # What the sessions of others are: those of the site must not give them its own, nor take theirs.
         admin.execute(f"ALTER DATABASE {migrated_database} SET timezone = 'Asia/Tokyo'")
@@ -320,9 +321,8 @@ def test_commands_need_no_pooler(manage, server, empty_database, tmp_path):
 @needs_pgbouncer
 @pytest.mark.once
 def test_a_pooler_whose_server_is_gone(manage, server, tmp_path):
-    with pgbouncer(server, tmp_path, "session", query_wait_timeout=1, server_login_retry=1) as pooler:
-        pooler.lead_to(EmbeddedServer(tmp_path))
-        pooler.reload()
+    shutil.chown(tmp_path, server.folder.owner())
+    with pgbouncer(EmbeddedServer(tmp_path), "session", query_wait_timeout=1, server_login_retry=1) as pooler:
         result = manage("check", "--database", "default", DATABASE_URL=pooler.url("keyhub"))
     assert result.returncode == 3
     assert re.fullmatch(r"keyhub: the database cannot be reached: .+\n", result.stderr)

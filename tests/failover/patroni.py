@@ -152,7 +152,7 @@ def cluster(server) -> Iterator[PatroniCluster]:
         cluster = PatroniCluster(folder, server)
         try:
             cluster.start()
-            with psycopg.connect(cluster.url(user="postgres", database="postgres"), autocommit=True) as admin:
+            with connected_to_the_primary(cluster.url(user="postgres", database="postgres")) as admin:
                 admin.execute("CREATE ROLE keyhub LOGIN")
                 admin.execute("CREATE DATABASE keyhub OWNER keyhub")
             for command in ("migrate", "auditpartitions"):

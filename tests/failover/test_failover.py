@@ -70,7 +70,7 @@ class PooledPair:
 @pytest.mark.once
 def test_the_primary_behind_a_pooler_is_killed_under_load(servers, image, tmp_path):  # noqa: F811
     settings = {"default_pool_size": 4, "query_wait_timeout": 5, "server_login_retry": 1}
-    with pgbouncer(servers.primary, tmp_path, "transaction", **settings) as pooler:
+    with pgbouncer(servers.primary, "transaction", **settings) as pooler:
         drill(PooledPair(servers, pooler), image, tmp_path, DIRECT_DATABASE_URL=servers.url())
 
 
