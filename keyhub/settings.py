@@ -7,6 +7,7 @@ named in one sentence and start-up is refused.
 import io
 import os
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +18,8 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy
 
-from keyhub.database_url import database_from_url, replica_from_url
+from keyhub import pooling
+from keyhub.database_url import replica_from_url
 from keyhub.durations import parse_duration
 from keyhub.response_headers import CONTENT_SECURITY_POLICY  # noqa: F401
 
@@ -82,6 +84,7 @@ DATABASE_URL = _required(
     development_default=f"embedded://{quote(bytes(BASE_DIR / '.postgres'))}",
     advice="Set it to postgres://user:password@host:5432/database; KeyHub starts no database by itself in production.",
 )
+DIRECT_DATABASE_URL = _text("DIRECT_DATABASE_URL")
 ALLOWED_HOSTS = _required(
     "ALLOWED_HOSTS",
     development_default="localhost,127.0.0.1,[::1]",
@@ -111,6 +114,7 @@ IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", defau
 
 # The Admin database, where it is one of its own: docs/operations/splitadmin.md
 ADMIN_DATABASE_URL = _text("ADMIN_DATABASE_URL")
+ADMIN_DIRECT_DATABASE_URL = _text("ADMIN_DIRECT_DATABASE_URL")
 
 # Standbys that lists and exports are read from: docs/replicas.md
 REPLICAS = {
@@ -119,9 +123,14 @@ REPLICAS = {
 }
 WRITTEN_COOKIE_NAME = "written"
 
-DATABASES = {"default": database_from_url(DATABASE_URL), **REPLICAS}
+DATABASES = {
+    "default": pooling.entry("DATABASE_URL", DATABASE_URL, DIRECT_DATABASE_URL, arguments=sys.argv),
+    **REPLICAS,
+}
 if ADMIN_DATABASE_URL:
-    DATABASES["admin"] = database_from_url(ADMIN_DATABASE_URL, "ADMIN_DATABASE_URL")
+    DATABASES["admin"] = pooling.entry(
+        "ADMIN_DATABASE_URL", ADMIN_DATABASE_URL, ADMIN_DIRECT_DATABASE_URL, arguments=sys.argv
+    )
 DATABASE_ROUTERS = ["keyhub.replicas.ReplicaRouter", "keyhub.routers.DatabaseRouter"]
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -125,6 +125,21 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             "REPLICA_DATABASE_URL names an embedded PostgreSQL, which is no standby. Set it to "
             "postgres://user:password@host:5432/database, several with a space between them.",
         ),
+        (
+            {"DIRECT_DATABASE_URL": "postgres://keyhub:hunter2@db"},
+            f"DIRECT_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
+        (
+            {"ADMIN_DATABASE_URL": "postgres://keyhub:hunter2@db"},
+            f"ADMIN_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
+        (
+            {
+                "ADMIN_DATABASE_URL": "postgres://keyhub:hunter2@db/admin",
+                "ADMIN_DIRECT_DATABASE_URL": "postgres://keyhub:hunter2@db",
+            },
+            f"ADMIN_DIRECT_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
     ],
     ids=lambda value: " ".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else "",
 )
@@ -179,12 +194,14 @@ def test_server_that_cannot_go_on(server, empty_database, statement, reason):
 # Without which everything but backups works, with the defaults that they name.
 OPTIONAL = {
     "ADMIN_DATABASE_URL",
+    "ADMIN_DIRECT_DATABASE_URL",
     "AUDIT_ARCHIVE_URL",
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",
     "BACKUP_PROVING_URL",
     "BACKUP_RECIPIENTS",
     "BACKUP_URL",
+    "DIRECT_DATABASE_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
     "METRICS_TOKEN",
