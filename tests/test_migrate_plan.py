@@ -95,7 +95,10 @@ def client(server, migrated_database):
 NOT_PLANNED_ON_THE_WAY_DOWN = {"axes.0002_auto_20151217_2044": 2}
 
 
+# The statements are Django's and ours, whatever the server. On the oldest PostgreSQL, too, they are the ledger's:
+# test_the_committed_ledger_is_current.
 @pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.once
 def test_the_committed_ledger_knows_every_statement_of_the_plan(manage, empty_database, migrated_database, direction):
     """And the plan shows every statement that the ledger has seen: collected, none is lost."""
     arguments = ["--to", "zero"] if direction == "down" else []
@@ -196,6 +199,7 @@ def test_steps_back(project):
 
 
 @pytest.mark.parametrize("arguments", [[f"--down={len(version_list.read()) - 4}"], ["--to=4"]])
+@pytest.mark.once
 def test_versions_back(manage, migrated_database, arguments):
     """--plan asks nobody about what would be lost, and takes nothing back."""
     result = manage("migrate", "--plan", *arguments, database=migrated_database)
