@@ -19,7 +19,7 @@ from keyhub.replicas.written import READING_METHODS, written_by
 logger = logging.getLogger(__name__)
 
 AWAY_S = 30.0
-PATIENCE_S = 10.0  # more than the pages themselves have for their queries
+PATIENCE_S = 5.0  # a list gives its own queries up before
 
 T = TypeVar("T")
 
