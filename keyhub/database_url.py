@@ -1,4 +1,4 @@
-"""DATABASE_URL, and its like, as one entry of Django's DATABASES."""
+"""DATABASE_URL, or another variable with a URL, as one entry of Django's DATABASES."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,9 @@ from psycopg.conninfo import conninfo_to_dict
 
 POSTGRES_SCHEMES = ("postgres", "postgresql")
 FORMS = "postgres://user:password@host:5432/database or, in development, embedded:///absolute/folder"
+REPLICA_FORM = "postgres://user:password@host:5432/database, several with a space between them"
 EMBEDDED_FORMS = "embedded:///absolute/folder or embedded:///absolute/folder?bin=/folder/of/postgres/programs"
+REPLICA_CONNECT_TIMEOUT_S = 2  # the least that libpq takes, for each address
 # A second @, or an @ behind the first /: libpq would take a part of the password for a host, a port or a database.
 UNENCODED = re.compile(r"://[^/@]*(@[^/?]*@|/[^?]*@)")
 
@@ -19,7 +21,7 @@ UNUSABLE_IN_A_PATH = re.compile("[\0\ufffd\ud800-\udfff]")
 
 
 def database_from_url(url: str, variable: str = "DATABASE_URL") -> dict:
-    """Return the DATABASES entry that `url`, the value of an environment variable, names.
+    """Return the DATABASES entry that `url`, the value of `variable`, names.
 
     A postgres:// URL is read by libpq itself, so that several hosts and every parameter work as in psql:
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. No part of the URL is repeated in a
@@ -61,6 +63,21 @@ def database_from_url(url: str, variable: str = "DATABASE_URL") -> dict:
         "PORT": parameters.pop("port", ""),
         "OPTIONS": {"application_name": "keyhub", **parameters},
     }
+
+
+def replica_from_url(url: str) -> dict:
+    """Return the DATABASES entry of a standby: its sessions are read-only, and who does not answer is not waited for.
+
+    Raises ImproperlyConfigured, as database_from_url() does.
+    """
+    database = database_from_url(url, "REPLICA_DATABASE_URL")
+    if "EMBEDDED" in database:
+        raise ImproperlyConfigured(
+            f"REPLICA_DATABASE_URL names an embedded PostgreSQL, which is no standby. Set it to {REPLICA_FORM}."
+        )
+    options = {"connect_timeout": str(REPLICA_CONNECT_TIMEOUT_S), **database["OPTIONS"]}
+    options["options"] = f"{options.get('options', '')} -c default_transaction_read_only=on".strip()
+    return database | {"OPTIONS": options, "TEST": {"MIRROR": "default"}}
 
 
 def _embedded(url: str, variable: str) -> dict:

@@ -157,6 +157,12 @@ def lives(alias: str, table: str) -> bool:
     return alias != ADMIN or table in admin_tables()
 
 
+def alias_of(names: Iterable[str]) -> str:
+    """Which of the databases has just tables of these names: of a copy, that of which it is one."""
+    ours = tables().intersection(names)
+    return ADMIN if ours and ours <= set(admin_tables()) else DEFAULT_DB_ALIAS
+
+
 def has_models(alias: str, app_label: str) -> bool:
     """Whether a database has a table of an app, or what an app without tables makes for all."""
     if alias != ADMIN:

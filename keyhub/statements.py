@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from django.db import DatabaseError, connections, models, transaction
+from django.db import DatabaseError, connections, models, router, transaction
 
 from keyhub import placement
 
@@ -28,7 +28,11 @@ def one_statement(using: str) -> Iterator[None]:
 
 
 def rows_of(row: models.Model) -> models.QuerySet:
-    """The manager's rows of a row's model, on the database that the row is from, or has moved to since."""
+    """The manager's rows of a row's model, on the database that the row is written to, or has moved to since.
+
+    As after save(), refresh_from_db() reads there from then on, wherever the row is from.
+    """
+    row._state.db = router.db_for_write(type(row), instance=row)
     return type(row).objects.all() if placement.may_move(type(row)) else type(row).objects.using(row._state.db)
 
 

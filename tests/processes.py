@@ -223,6 +223,8 @@ def _load() -> None:
     django.setup()
     load_command_class(get_commands()[sys.argv[1]], sys.argv[1])
     MigrationLoader(connection=None)
+    gc.collect()
+    gc.freeze()
 
 
 def _start(stdout: int, stderr: int, told: int) -> None:

@@ -34,6 +34,7 @@ OFFERED_BY_KEYHUB = {
     "keyhub.foreign_keys",
     "keyhub.migration_operations",
     "keyhub.placement",
+    "keyhub.replicas",
     "keyhub.statements",
     "keyhub.store",
     "keyhub.transaction_ids",

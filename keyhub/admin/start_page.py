@@ -20,7 +20,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from keyhub import dbhealth
+from keyhub import dbhealth, replicas
 from keyhub.admin.counts import Count
 from keyhub.admin.sections import Table
 from keyhub.dbhealth.databases import Unasked, run_everywhere
@@ -83,8 +83,8 @@ def context(request: HttpRequest, context: dict) -> dict:
     """What the start page shows to an operator: UNFOLD's DASHBOARD_CALLBACK."""
     numbers = [each for each in _numbers.values() if request.user.has_perm(each.permission)]
     charts = [each for each in _charts.values() if request.user.has_perm(each.permission)]
-    counted = [(each, *_kept(each.name, each.count)) for each in numbers]
-    drawn = [(each, *_kept(each.name, lambda each=each: list(each.days()))) for each in charts]
+    counted = [(each, *_kept(request, each.name, each.count)) for each in numbers]
+    drawn = [(each, *_kept(request, each.name, lambda each=each: list(each.days()))) for each in charts]
     return context | {
         "cards": [Card(each.title, value, each.link(), each.hint) for each, value, _at in counted],
         "charts": [{"title": each.title, "bars": _bars(each, days)} for each, days, _at in drawn],
@@ -92,9 +92,13 @@ def context(request: HttpRequest, context: dict) -> dict:
     }
 
 
-def _kept(name: str, count: Callable[[], object]) -> tuple[object, datetime]:
+def _kept(request: HttpRequest, name: str, count: Callable[[], object]) -> tuple[object, datetime]:
     """What was counted up to a minute ago, and when."""
-    return cache.get_or_set(f"start_page:{name}", lambda: (count(), timezone.now()), NUMBERS_KEPT_SECONDS)
+
+    def counted() -> tuple[object, datetime]:
+        return replicas.read_for(request, count), timezone.now()
+
+    return cache.get_or_set(f"start_page:{name}", counted, NUMBERS_KEPT_SECONDS)
 
 
 def _bars(chart: Chart, days: list[tuple[date, Count]]) -> list[Bar]:

@@ -64,6 +64,11 @@ def catalogue_lines(connection: BaseDatabaseWrapper) -> list[str]:
     return catalogue.render(catalogue.read(connection).objects.values()).splitlines()
 
 
+def without_publications(lines: list[str]) -> list[str]:
+    """What of the catalogue is backed up: who publishes and subscribes belongs to two servers, not to a copy."""
+    return [line for line in lines if not line.startswith("other publication ")]
+
+
 def digest_of(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

@@ -14,6 +14,8 @@ from keyhub.dbhealth.findings import Finding, Severity, Skipped
 from keyhub.placement import ADMIN
 
 MEND = "manage.py splitadmin --repair"
+GIVE_BACK = "manage.py splitadmin --restored admin"
+TAKE_OVER = "manage.py splitadmin --restored default"
 READABLE = "SELECT has_table_privilege(%s, 'SELECT'), quote_ident(current_user)"
 # Tables of the tenant database alone whose keys refer to one that it follows.
 REFERRING = """
@@ -91,15 +93,18 @@ def _alone(copy: BaseDatabaseWrapper, table: str, ids: list[str]) -> Results:
         return
     referring = list(_referring(copy, table, ids))
     if referring:
-        yield _finding(table, ids, f"in the tenant database alone, and {' and '.join(referring)} refer to {{}}", MEND)
+        problem = f"in the tenant database alone, and {' and '.join(referring)} refer to {{}}"
+        mend = f"-- Or, where they were deleted on purpose, delete what refers to them, and:\n{TAKE_OVER}"
     else:
-        mend = f"{MEND}\n-- Or, where they were deleted on purpose, in the tenant database:\n{_deletion(table, ids)}"
-        yield _finding(table, ids, "in the tenant database alone", mend)
+        problem = "in the tenant database alone"
+        mend = f"-- Or, where they were deleted on purpose:\n{TAKE_OVER}"
+    yield _finding(table, ids, problem, f"{GIVE_BACK}\n{mend}")
 
 
 def _other(table: str, ids: list[str]) -> Results:
     if ids:
-        yield _finding(table, ids, "not the same in both databases", MEND)
+        mend = f"{TAKE_OVER}\n-- Or, where the Admin database was restored from a backup:\n{GIVE_BACK}"
+        yield _finding(table, ids, "not the same in both databases", mend)
 
 
 def _deletion(table: str, ids: list[str]) -> str:

@@ -87,7 +87,8 @@ def _disagreement(ours: State, theirs: State) -> Finding:
         mend = "manage.py splitadmin --repair"
     else:
         mend = (
-            "-- If the tenant database was restored from a backup of before the move, restore it to a later moment.\n"
+            "-- If the tenant database was restored from a backup of before the move:\n"
+            "manage.py splitadmin --restored default\n"
             "-- If all rows are in the tenant database, in the Admin database:\n"
             f"UPDATE keyhub_split SET home = '{ours.home}', step = '{ours.step}';"
         )

@@ -6,8 +6,9 @@ record         the table keyhub_split: where the rows are written, and how far a
 sessions       sessions of our own on both servers
 replication    publications, slots and subscriptions, and how far one has come
 cutover        the moment in which writers are paused, and the home of the rows changes
+copying        the rows of a table in two databases, compared and made the same
+mending        what is left to do when one of the two was restored, or replication has ended
 digests        whether both databases have the same rows, in two snapshots of the same moment
-repair         the tenant database follows the Admin database anew
 plan           the steps in words
 
 docs/operations/splitadmin.md

@@ -41,7 +41,7 @@ def refuse_unready() -> None:
     """Raise SplitError with all that is in the way of a move."""
     require_admin()
     with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
-        found = [*_of_places(tenant, admin), *_of_schema(), *_of_rows(admin)]
+        found = [*_of_places(tenant, admin), *_of_schema(DEFAULT_DB_ALIAS), *_of_rows(admin)]
         for alias, own in ((DEFAULT_DB_ALIAS, tenant), (ADMIN, admin)):
             found += _of_server(alias, own)
     if found:
@@ -54,10 +54,17 @@ def _of_places(tenant: psycopg.Connection, admin: psycopg.Connection) -> Iterato
         yield "ADMIN_DATABASE_URL and DATABASE_URL name the same database. Make another one, and name it."
 
 
-def _of_schema() -> Iterator[str]:
-    pending = DatabaseVersion(connections[DEFAULT_DB_ALIAS], version_list.read()).pending
+def refuse_pending() -> None:
+    """Raise SplitError where one of the two databases is not at the newest version, as after a restore."""
+    if found := [*_of_schema(DEFAULT_DB_ALIAS), *_of_schema(ADMIN)]:
+        raise SplitError("\n".join(found))
+
+
+def _of_schema(alias: str) -> Iterator[str]:
+    pending = DatabaseVersion(connections[alias], version_list.read()).pending
     if pending:
-        yield f"the version {pending[0]} is pending. Run manage.py migrate first."
+        where = " in the Admin database" if alias == ADMIN else ""
+        yield f"the version {pending[0]} is pending{where}. Run manage.py migrate first."
 
 
 def _of_rows(admin: psycopg.Connection) -> Iterator[str]:

@@ -15,7 +15,7 @@ from keyhub import placement
 from keyhub.dbversion import version_list
 from keyhub.migrate.executor import LockPolicy, SafeMigrationExecutor
 from keyhub.placement import ADMIN, SETTLED, State
-from keyhub.splitadmin import cutover, record
+from keyhub.splitadmin import cutover, mending, record
 from keyhub.splitadmin.cutover import Pause
 from keyhub.splitadmin.errors import SplitError
 from keyhub.splitadmin.preconditions import refuse_unready, require_admin
@@ -58,9 +58,12 @@ def state() -> State:
 
 
 def run(tell: Tell) -> State:
-    """Move the rows into the Admin database, up to the step from which there is a way back."""
+    """Move the rows into the Admin database, up to the step from which there is a way back; then there is to repair."""
     now = state()
+    if now == State(ADMIN):
+        return repair(tell)
     if now == State():
+        _refuse_older_state()
         refuse_unready()
         for alias in (ADMIN, DEFAULT_DB_ALIAS):
             record.make_table(alias)
@@ -80,6 +83,40 @@ def run(tell: Tell) -> State:
     if now.step == REVERSIBLE:
         _follow_back(tell)
     return now
+
+
+def repair(tell: Tell, restored: str | None = None) -> State:
+    """Let the tenant database follow the Admin database anew, with the rows that it has.
+
+    `restored` is the alias of the one that was restored from a backup, where one was: what the other one says counts.
+    """
+    require_admin()
+    placement.forget()
+    now = placement.read_state(connections[ADMIN if restored == DEFAULT_DB_ALIAS else DEFAULT_DB_ALIAS])
+    if now.home != ADMIN:
+        raise SplitError(f"there is nothing to repair: {words(now)}.")
+    if any(placement.read_state(connections[alias]) != now for alias in (ADMIN, DEFAULT_DB_ALIAS)):
+        for alias in (ADMIN, DEFAULT_DB_ALIAS):
+            record.make_table(alias)
+        note(now)
+    is_whole = now.step in (REVERSIBLE, RETURNING)
+    if not is_whole:
+        _empty_moved(tell)
+    mending.mend(Feed(to_default().name, (kept(),)), restored, tell)
+    if is_whole:
+        _refill_moved(tell)
+    return now
+
+
+def _refuse_older_state() -> None:
+    """A tenant database that was restored from a backup of before the move knows nothing of it."""
+    admins = placement.read_state(connections[ADMIN])
+    if admins.home == ADMIN:
+        raise SplitError(
+            f"the tenant database says that {words(State())}, and the Admin database that {words(admins)}. Where the "
+            "tenant database was restored from a backup of before the move: manage.py splitadmin --restored default "
+            "lets it follow again. Stop the site before."
+        )
 
 
 def finish(tell: Tell) -> State:
@@ -127,7 +164,7 @@ def back(tell: Tell) -> State:
     if now.step == SETTLED:
         now = note(State(ADMIN, RETURNING))
     if now.step == RETURNING:
-        refill_moved(tell)
+        _refill_moved(tell)
         now = note(State(ADMIN, REVERSIBLE))
     return rollback(tell)
 
@@ -317,8 +354,17 @@ def _unfollow_moved(tenant: psycopg.Connection, admin: psycopg.Connection) -> No
     _empty(tenant, moved().tables)
 
 
-def refill_moved(tell: Tell) -> None:
-    """Fill the copies in the tenant database to which nothing refers, and let it follow."""
+def _empty_moved(tell: Tell) -> None:
+    """Where a backup has brought back copies to which nothing refers."""
+    with session(DEFAULT_DB_ALIAS) as tenant:
+        for table in moved().tables:
+            (rows,) = tenant.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchone()
+            if rows:
+                _empty(tenant, (table,))
+                tell(f"{table} is empty again in the tenant database: its {rows} rows there were of before the move.")
+
+
+def _refill_moved(tell: Tell) -> None:
     feed = to_default()
     with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
         feed.publish(admin)

@@ -58,6 +58,18 @@ class Feed:
             f"SELECT pg_create_logical_replication_slot(%s, 'pgoutput'{failover})", [self.slot(publisher)]
         )
 
+    def make_slot_of_snapshot(self, publisher: psycopg.Connection, walsender: psycopg.Connection) -> str:
+        """As make_slot(), by a session of replication; return the name of a snapshot of the moment in which it begins.
+
+        The snapshot can be taken up for as long as that session does nothing else.
+        """
+        self.drop_slot(publisher)
+        failover = ", FAILOVER" if publisher.info.server_version >= FAILOVER_SLOTS_SINCE else ""
+        slot = sql.Identifier(self.slot(publisher))
+        statement = sql.SQL("CREATE_REPLICATION_SLOT {} LOGICAL pgoutput (SNAPSHOT 'export'{})")
+        row = walsender.execute(statement.format(slot, sql.SQL(failover))).fetchone()
+        return row[2]
+
     def drop_slot(self, publisher: psycopg.Connection) -> None:
         """Drop the slot, where there is one, and the walsender that still reads from it."""
         publisher.execute(
@@ -137,6 +149,19 @@ class Feed:
         (count,) = subscriber.execute(ERRORS, [self.name]).fetchone()
         return count
 
+    def is_at_work(self, subscriber: psycopg.Connection, publisher: psycopg.Connection) -> bool:
+        """Whether a worker of the subscriber, or a walsender of the publisher for it, is connected."""
+        works = subscriber.execute(f"SELECT FROM pg_stat_subscription WHERE subid = ({SUBSCRIPTION})", [self.name])
+        sends = publisher.execute(
+            "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", [self.slot(publisher)]
+        )
+        return bool(sends.rowcount or works.rowcount)
+
+    def received(self, subscriber: psycopg.Connection) -> int | None:
+        """How many bytes of the publisher's log the subscriber's own worker has seen; None where none is at work."""
+        row = subscriber.execute(RECEIVED, [self.name]).fetchone()
+        return row and row[0]
+
     def has_applied(self, publisher: psycopg.Connection, lsn: str) -> bool:
         """Whether the subscriber has all that the publisher had written at a position of its log."""
         (applied,) = publisher.execute(APPLIED, [lsn, self.slot(publisher)]).fetchone()
@@ -151,6 +176,12 @@ ERRORS = f"""
     SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint FROM pg_stat_subscription_stats
     WHERE subid = ({SUBSCRIPTION})
 """  # noqa: S608
+WORKERS = f"SELECT FROM pg_stat_subscription WHERE subid = ({SUBSCRIPTION}) AND pid IS NOT NULL"
+WALSENDERS = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active"
+RECEIVED = f"""
+    SELECT (received_lsn - '0/0')::bigint FROM pg_stat_subscription
+    WHERE subid = ({SUBSCRIPTION}) AND relid IS NULL AND pid IS NOT NULL
+"""  # noqa: S608
 APPLIED = """
     SELECT coalesce(bool_or(replay_lsn >= %s::pg_lsn), false)
     FROM pg_replication_slots JOIN pg_stat_replication ON pid = active_pid WHERE slot_name = %s
@@ -163,3 +194,9 @@ def position(publisher: psycopg.Connection) -> str:
     publisher.execute("SELECT pg_logical_emit_message(true, 'keyhub', 'position')")
     (lsn,) = publisher.execute("SELECT pg_current_wal_flush_lsn()::text").fetchone()
     return lsn
+
+
+def bytes_at(lsn: str) -> int:
+    """How many bytes of the log come before a position, as Feed.received() counts them."""
+    high, low = lsn.split("/")
+    return (int(high, 16) << 32) + int(low, 16)

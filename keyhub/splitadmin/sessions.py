@@ -17,11 +17,14 @@ EMBEDDED_SUPERUSER = "postgres"
 
 
 @contextmanager
-def session(alias: str) -> Iterator[psycopg.Connection]:
-    """A session in a database, in autocommit. Raises psycopg.OperationalError where it cannot be had."""
+def session(alias: str, **parameters: str) -> Iterator[psycopg.Connection]:
+    """A session in a database, or with `dbname` in another one of its server, in autocommit.
+
+    Raises psycopg.OperationalError where it cannot be had.
+    """
     if hasattr(connections[alias], "server"):
         connections[alias].server.start()
-    with psycopg.connect(conninfo(connections[alias]), autocommit=True) as own:
+    with psycopg.connect(conninfo(connections[alias]), **parameters, autocommit=True) as own:
         own.execute(NO_TIMEOUTS)
         own.execute("SET synchronous_commit = on")  # whatever the server's default is: what was answered is on disk
         yield own

@@ -4,7 +4,7 @@ import pytest
 
 from keyhub.dbhealth import databases
 from keyhub.placement import ADMIN
-from keyhub.splitadmin import procedure, repair
+from keyhub.splitadmin import procedure
 from keyhub.splitadmin.errors import SplitError
 
 pytestmark = pytest.mark.database
@@ -106,7 +106,7 @@ def test_a_repair_beside_a_move(two_databases):
         ("notice", "keyhub.H062 keyhub_split"),
         ("critical", f"keyhub.H064 keyhub_to_default_{oid(two_databases)}"),
     ]
-    repair.repair(silently)
+    procedure.repair(silently)
     assert [severity for _, severity, *_ in found()] == ["notice"]
     procedure.rollback(silently)
     with two_databases.connect("default") as own:
@@ -115,7 +115,7 @@ def test_a_repair_beside_a_move(two_databases):
 
 def test_where_there_is_nothing_to_repair(two_databases):
     with pytest.raises(SplitError) as refused:
-        repair.repair(silently)
+        procedure.repair(silently)
     assert str(refused.value) == f"there is nothing to repair: {IN_TENANT} no move is under way."
 
 

@@ -23,7 +23,7 @@ from keyhub.dbhealth.examination import Selection
 from keyhub.dbhealth.findings import Finding, Report
 from keyhub.placement import ADMIN, State
 from keyhub.probes import middleware
-from keyhub.splitadmin import record, repair
+from keyhub.splitadmin import procedure, record
 from tests.factories import OperatorFactory
 from tests.two_databases import TwoDatabases
 
@@ -651,7 +651,7 @@ def test_what_cannot_be_applied(manage, split, run, mend):
 
 def failures(split: TwoDatabases) -> int:
     with split.connect("default") as own:
-        return repair.Feed("keyhub_to_default", ()).errors(own)
+        return procedure.Feed("keyhub_to_default", ()).errors(own)
 
 
 def test_changes_of_rows_that_are_not_there(run, mend):
@@ -773,8 +773,12 @@ def test_rows_that_differ(run, mend):
         ("default", "critical", "keyhub.H068 organizations", "2 rows are in the tenant database alone: it's, one")
     ]
     (finding,) = findings(**ROWS)
-    assert finding.mend.startswith(f"{REPAIR}\n-- Or, where they were deleted on purpose, in the tenant database:\n")
-    run("default", *finding.mend.splitlines()[2:])
+    assert finding.mend.splitlines() == [
+        "manage.py splitadmin --restored admin",
+        "-- Or, where they were deleted on purpose:",
+        "manage.py splitadmin --restored default",
+    ]
+    call_command("splitadmin", "--restored", "default", stdout=Silent(), stderr=Silent())
     assert rows() == []
 
     run("default", "INSERT INTO tenants (name, slug, organization_id) VALUES ('t', 't', 'two'), ('u', 'u', 'two')")
@@ -829,7 +833,7 @@ def test_a_repair_beside_writers(split):
     writer.start()
     try:
         for _ in range(3):
-            repair.repair(lambda line: None)
+            procedure.repair(lambda line: None)
     finally:
         stop.set()
         writer.join()

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 import types
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper, no_translations
@@ -27,6 +28,8 @@ from keyhub.splitadmin.errors import SplitError
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_LOCK_NOT_GOT = 4
+# The server is shut down or crashed, or has become a standby: nothing of the migration is to be mended.
+SERVER_GONE = ("57P", "25006")
 
 
 def number(kind: type, at_least: float):
@@ -111,8 +114,9 @@ class Command(django_migrate.Command):
         ) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) is None:
-                raise  # nobody answers any more
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            if sqlstate is None or sqlstate.startswith(SERVER_GONE):
+                raise  # manage.py tells it
             diagnostics = error.__cause__.diag
             # What a rule of ours refuses says all by itself; of PostgreSQL's own errors the place matters, too.
             words = diagnostics.message_primary if diagnostics.constraint_name else " ".join(str(error).split())
@@ -134,6 +138,8 @@ class Command(django_migrate.Command):
             self._refuse_beside_a_move()
         if len(databases) > 1 and (options["to"] or options["down"]):
             way_back = self._way_back(options)
+        if options["require_backup"] is not None:
+            self._require_backups(databases, options["require_backup"])
         for database in reversed(databases) if way_back else databases:
             one = {**options, "database": database}
             if len(databases) > 1 and options["verbosity"] > 0 and options["format"] != "json":
@@ -186,8 +192,6 @@ class Command(django_migrate.Command):
 
     def _migrate(self, *args, **options) -> None:
         connection, versions = connections[options["database"]], version_list.read()
-        if options["require_backup"] is not None:
-            self._require_backup(connection, options["require_backup"])
         policy = LockPolicy(options["lock_timeout_ms"], options["retries"])
         if options["adopt"]:
             adopt.adopt(connection, versions, self.stderr.write, policy)
@@ -213,17 +217,25 @@ class Command(django_migrate.Command):
         else:
             self._handle_with(executor, *args, **options)
 
-    def _require_backup(self, connection, oldest) -> None:
+    def _require_backups(self, databases: list[str], oldest: timedelta) -> None:
+        """Of each database, before the first one is migrated."""
         from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
         from keyhub.store import Store, StoreError
 
         if not settings.BACKUP_URL:
             raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")
-        try:
-            newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)
-        except StoreError as error:
-            raise RefusedError(str(error)) from error
-        self.stderr.write(f"The newest proved backup, {newest.backup.backup}, is {freshness.words(newest.age)} old.")
+        refusals = []
+        for database in databases:
+            label = f"{database}: " if len(databases) > 1 else ""
+            try:
+                newest = freshness.require(Store(settings.BACKUP_URL), connections[database], oldest)
+            except (BackupError, StoreError) as error:
+                refusals.append(f"{label}{error}")
+            else:
+                age = freshness.words(newest.age)
+                self.stderr.write(f"{label}The newest proved backup, {newest.backup.backup}, is {age} old.")
+        if refusals:
+            raise RefusedError("\n".join(refusals))
 
     def _planned(self, steps: list[PlannedStep]) -> None:
         self._steps = steps

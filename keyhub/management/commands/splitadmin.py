@@ -1,3 +1,5 @@
+import functools
+
 import psycopg
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
@@ -5,7 +7,8 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from keyhub.dbversion.version_list import VersionListError
 from keyhub.migrate.executor import LockNotGotError, RefusedError
 from keyhub.migrate.runner_lock import PoolerError, RunnerLockError, only_runner
-from keyhub.splitadmin import plan, procedure, repair
+from keyhub.placement import ADMIN
+from keyhub.splitadmin import plan, procedure
 from keyhub.splitadmin.errors import SplitError
 from keyhub.splitadmin.record import REVERSIBLE
 
@@ -25,6 +28,10 @@ class Command(BaseCommand):
         way.add_argument("--rollback", action="store_true", help="undo a move that has not come to its last step")
         way.add_argument("--back", action="store_true", help="move everything back into one database")
         way.add_argument("--repair", action="store_true", help="let the tenant database follow the Admin database anew")
+        way.add_argument(
+            "--restored", choices=(DEFAULT_DB_ALIAS, ADMIN),
+            help="as --repair, after this database was restored from a backup: what the other one says counts",
+        )  # fmt: skip
         way.add_argument("--plan", action="store_true", help="tell the steps, and how far a move is")
         parser.add_argument(
             "--wait-s", type=float, default=0, metavar="SECONDS",
@@ -48,11 +55,13 @@ class Command(BaseCommand):
             raise CommandError(" ".join(str(error).split()), returncode=EXIT_REFUSED) from error
 
     def _run(self, options) -> None:
+        restored = options["restored"]
         ways = {
             "finish": procedure.finish,
             "rollback": procedure.rollback,
             "back": procedure.back,
-            "repair": repair.repair,
+            "repair": procedure.repair,
+            "restored": functools.partial(procedure.repair, restored=restored),
         }
         way = next((ways[name] for name in ways if options[name]), procedure.run)
         state = way(self.stderr.write)
