@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from psycopg import sql
 
 from keyhub import placement
+from keyhub.dbhealth.feeds import PUBLICATIONS
 from keyhub.placement import ADMIN
 from keyhub.splitadmin import cutover
 from keyhub.splitadmin.copying import Copying, copying
@@ -85,10 +86,15 @@ def _awake(own: psycopg.Connection) -> set[tuple[str, str]]:
 
 def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) -> str | None:
     """What is wrong with replication, for the end of a sentence."""
+    told = {
+        name: (publish, tables)
+        for name, publish, tables in admin.execute(PUBLICATIONS, [[each.name for each in feed.publications]])
+    }
     for publication in feed.publications:
-        told = admin.execute("SELECT tablename FROM pg_publication_tables WHERE pubname = %s", [publication.name])
-        if {table for (table,) in told} != set(publication.tables):
+        if publication.name not in told:
             return "the Admin database does not publish them"
+        if told[publication.name] != (publication.publish, ", ".join(sorted(publication.tables))):
+            return "the Admin database publishes something else"
     kept = admin.execute(
         "SELECT wal_status FROM pg_replication_slots WHERE slot_name = %s AND database = current_database()",
         [feed.slot(admin)],
@@ -109,6 +115,14 @@ def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) ->
         return "the subscription is disabled"
     if slot != feed.slot(admin) or set(publications) != {publication.name for publication in feed.publications}:
         return "the subscription is to something else"
+    followed = tenant.execute(
+        "SELECT srrelid::regclass::text FROM pg_subscription_rel WHERE srsubstate = 'r' AND srsubid = "
+        "(SELECT oid FROM pg_subscription WHERE subname = %s "
+        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+        [feed.name],
+    )
+    if {table for publication in feed.publications for table in publication.tables} - {name for (name,) in followed}:
+        return "the subscription leaves tables out"
     return None
 
 

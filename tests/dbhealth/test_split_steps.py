@@ -74,7 +74,7 @@ def test_no_step_is_a_fault(two_databases, interrupted):
     assert found() == moving(IN_ADMIN, "finishing", " --finish")
     procedure.finish(silently)
     assert found() == []
-    interrupted(procedure.back, "refill_moved")
+    interrupted(procedure.back, "_refill_moved")
     assert found() == moving(IN_ADMIN, "returning", " --back")
     interrupted(procedure.back, "_unwind")
     assert found() == moving(IN_TENANT, "unwinding", " --back")

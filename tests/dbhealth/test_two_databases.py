@@ -459,7 +459,7 @@ def test_the_two_say_different_things(run, mend, impatient):
 
 
 @pytest.mark.once
-def test_the_tenant_database_is_from_before_the_move(run, mend, impatient):
+def test_the_tenant_database_is_from_before_the_move(run, impatient):
     """As where it was restored from an old backup; then its word is not to be trusted blindly."""
     run("default", "DELETE FROM keyhub_split")
     (finding,) = findings(only={"keyhub.H061"})
@@ -467,11 +467,16 @@ def test_the_tenant_database_is_from_before_the_move(run, mend, impatient):
         "the tenant database, whose word counts, says that organizations live in the tenant"
     )
     assert finding.mend == (
-        "-- If the tenant database was restored from a backup of before the move, restore it to a later moment.\n"
+        "-- If the tenant database was restored from a backup of before the move:\n"
+        "manage.py splitadmin --restored default\n"
         "-- If all rows are in the tenant database, in the Admin database:\n"
         "UPDATE keyhub_split SET home = 'default', step = 'settled';"
     )
-    mend(ADMIN, only={"keyhub.H061"})
+    call_command("splitadmin", "--restored", "default", stdout=Silent(), stderr=Silent())
+    assert found() == []
+    record.note(State())
+    run(ADMIN, "UPDATE keyhub_split SET home = 'admin'")
+    run(ADMIN, findings(only={"keyhub.H061"})[0].mend.splitlines()[-1])
     assert found(only={"keyhub.H061"}) == []
     record.note(State(ADMIN))
     assert found() == []
@@ -604,6 +609,7 @@ def test_a_subscription_that_follows_something_else(run, mend):
         ),
     ]
     mend("default", only={"keyhub.H065"})
+    mend(ADMIN, SUPERUSER, only={"keyhub.H069"})
     assert found() == []
 
 
