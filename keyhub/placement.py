@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.apps import apps
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.migration import Migration
 from django.db.migrations.operations.base import Operation
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 ADMIN = "admin"
 SETTLED = "settled"
+CHANGING_ROWS = ("INSERT", "UPDATE", "DELETE", "MERGE", "TRUNCATE", "WITH")
 ASKED_EVERY_S = 1.0
 
 
@@ -182,10 +183,22 @@ def _is_of_function(statement: str) -> bool:
 
 
 def runs(alias: str, app_label: str, statement: str) -> bool:
-    """Whether a statement of an app's SQL file runs in a database: where all tables live that it names."""
-    if alias != ADMIN:
+    """Whether a statement of an app's SQL file runs in a database: where all tables live that it names.
+
+    One that changes rows runs where they are written, of two databases that have their tables.
+    """
+    if not has_admin():
         return True
-    return has_models(alias, app_label) and all(lives(alias, table) for table in named_tables(statement))
+    names = named_tables(statement)
+    if not has_models(alias, app_label) or not all(lives(alias, table) for table in names):
+        return False
+    may_differ = names and names <= set(admin_tables()) and _changes_rows(statement)
+    return not may_differ or alias == state().home
+
+
+def _changes_rows(statement: str) -> bool:
+    first = next(tokens(statement), None)
+    return first is not None and first[0].upper() in CHANGING_ROWS
 
 
 def concerns(alias: str, migration: Migration) -> bool:
@@ -206,9 +219,9 @@ def _concerns(alias: str, app_label: str, operation: Operation) -> bool:
         return lives(alias, operation.table)
     hints = getattr(operation, "hints", None)
     if hints is not None:  # RunSQL, RunPython
-        return router.allow_migrate(alias, app_label, **hints)
+        return (app_label, hints.get("model_name")) in admin_models()
     name = getattr(operation, "model_name", None) or getattr(operation, "name", None)
-    return name is not None and router.allow_migrate(alias, app_label, model_name=name.lower())
+    return name is not None and (app_label, name.lower()) in admin_models()
 
 
 def _file_concerns(alias: str, app_label: str, operation: "RunSQLFile") -> bool:
@@ -216,4 +229,5 @@ def _file_concerns(alias: str, app_label: str, operation: "RunSQLFile") -> bool:
     statements = operation.statements(app_label, "up")
     if not any(map(named_tables, statements)):
         return has_models(alias, app_label) and all(map(_is_of_function, statements))
-    return any(named_tables(text) and runs(alias, app_label, text) for text in statements)
+    named = map(named_tables, statements)
+    return has_models(alias, app_label) and any(names and all(lives(alias, t) for t in names) for names in named)

@@ -16,11 +16,17 @@ class DatabaseRouter:
         return True if placement.may_move(type(one)) and placement.may_move(type(other)) else None
 
     def allow_migrate(self, db, app_label, model_name=None, **hints) -> bool | None:
-        """In the Admin database alone there is something to say: what names no model of it stays away."""
+        """What names no model of the Admin database stays away from there.
+
+        Of RunPython and RunSQL, which change rows, those of its models run where the rows are written.
+        """
+        is_of_admin = placement.has_admin() and (app_label, model_name) in placement.admin_models()
+        if is_of_admin and "model" not in hints:
+            return db == placement.state().home
         if db != ADMIN:
             return None
         if model_name is not None:
-            return (app_label, model_name) in placement.admin_models()
+            return is_of_admin
         return "sql_file" in hints and placement.has_models(db, app_label)
 
     def _home(self, model) -> str | None:

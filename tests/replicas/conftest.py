@@ -14,13 +14,16 @@ from django.core.cache import cache
 from django.db import connections
 from django.test import Client
 
+from keyhub.admin import model_admin, pages
 from keyhub.database_url import database_from_url, replica_from_url
 from keyhub.embedded import EmbeddedServer, as_root
-from keyhub.replicas import reading
+from keyhub.replicas import patience, reading, standing
 from tests.conftest import _temporary_database, database_url
 from tests.factories import OperatorFactory
 from tests.postgres import server_folder
 from tests.test_embedded import wait_for
+
+NEVER_S = 24 * 60 * 60
 
 
 @dataclass
@@ -114,15 +117,27 @@ class Site:
 
 
 @pytest.fixture
-def process(cluster, monkeypatch, settings, django_db_blocker) -> Iterator[Callable[..., Site]]:
+def _no_clock(monkeypatch) -> None:
+    """A machine that is slow makes no replica too old or silent, brings none back, and ends no list."""
+    monkeypatch.setattr(standing, "LONGEST_LAG_S", NEVER_S)
+    monkeypatch.setattr(patience, "ANSWER_S", NEVER_S)
+    monkeypatch.setattr(reading, "AWAY_S", NEVER_S)
+    monkeypatch.setattr(reading.read, "__defaults__", (standing.BEGINNING, NEVER_S))
+    for module in (pages, model_admin):
+        monkeypatch.setattr(module, "LIST_TIMEOUT_MS", NEVER_S * 1000)
+
+
+@pytest.fixture
+def process(cluster, _no_clock, monkeypatch, settings, django_db_blocker) -> Iterator[Callable[..., Site]]:
     """A process of the site with these replicas: process(standby, "postgres://…")."""
     stack = ExitStack()
 
     def process(*replicas: EmbeddedServer | str, primary: EmbeddedServer | None = None) -> Site:
         entries = {"default": database_from_url(database_url(primary or cluster.primary, "keyhub"))}
         for number, replica in enumerate(replicas, start=1):
-            # A machine that is slow makes no standby dead.
-            url = replica if isinstance(replica, str) else f"{database_url(replica, 'keyhub')}&connect_timeout=60"
+            url = (
+                replica if isinstance(replica, str) else f"{database_url(replica, 'keyhub')}&connect_timeout={NEVER_S}"
+            )
             entries[f"replica{number}"] = replica_from_url(url)
         settings.REPLICAS = {alias: entry for alias, entry in entries.items() if alias != "default"}
         site = Site(cluster)

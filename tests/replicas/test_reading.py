@@ -13,7 +13,6 @@ from accounts.models import User
 from audit import downloads
 from keyhub import replicas
 from keyhub.admin import KeyHubAdmin, page_of_list, page_of_row
-from keyhub.replicas import standing
 from tenancy.models import DEFAULT_ORGANIZATION_ID
 from tests.factories import AuditLogFactory, OrganizationFactory, TenantFactory, UserFactory
 from tests.replicas.conftest import paused
@@ -27,12 +26,6 @@ LIST = reverse("admin:tenancy_tenant_changelist")
 USERS = reverse("admin:accounts_user_changelist")
 AUDIT = reverse("admin:audit_auditlog_changelist")
 START = reverse("admin:index")
-
-
-@pytest.fixture
-def no_limit(monkeypatch) -> None:
-    """A machine that is slow makes no replica too old."""
-    monkeypatch.setattr(standing, "LONGEST_LAG_S", 24 * 60 * 60)
 
 
 def names(text: str, *wanted: str) -> list[str]:
@@ -102,7 +95,7 @@ def test_without_replicas_nothing_is_asked_and_no_cookie_is_set(process):
 # After writing
 
 
-def test_who_has_written_sees_it_and_who_has_not_reads_the_replica(site, no_limit):
+def test_who_has_written_sees_it_and_who_has_not_reads_the_replica(site):
     writer, reader = site.operator(), site.operator()
     site.cluster.follow_all()
     with paused(*site.cluster.kept) as replays:
@@ -175,7 +168,7 @@ def test_a_cookie_that_is_none_of_ours_leads_to_the_primary(one, forge):
     assert one.list_of(client, LIST, "tenants")[1] == ["replica1"]
 
 
-def test_an_operation_looks_at_the_rows_of_the_primary(one, no_limit):
+def test_an_operation_looks_at_the_rows_of_the_primary(one):
     """The rows selected are those that the action is taken on, however old the list is that they were selected in."""
     user, client = UserFactory(), one.operator()
     one.cluster.follow_all()
@@ -192,7 +185,7 @@ def test_an_operation_looks_at_the_rows_of_the_primary(one, no_limit):
 # Downloads
 
 
-def test_a_download_is_complete_whatever_the_replica_has(one, no_limit, monkeypatch):
+def test_a_download_is_complete_whatever_the_replica_has(one, monkeypatch):
     monkeypatch.setattr(downloads, "ROWS_A_QUERY", 3)
     rows = [AuditLogFactory(action="download.test").pk for _ in range(4)]
     client = one.operator()

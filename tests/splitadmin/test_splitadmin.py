@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from django.db import IntegrityError, connections
+from django.db import IntegrityError, connections, router
 
 from auth_sessions.models import ConsoleSession, Session
 from keyhub import placement
@@ -281,6 +281,26 @@ def test_each_migration_is_recorded_where_it_ran(manage, two_databases):
         "CommandError: the Admin database is one of its own, and that version knows of none. Go back to one database "
         "first: manage.py splitadmin --back.\n",
     )
+
+
+def test_a_migration_changes_rows_where_they_are_written(two_databases):
+    """And tables where they are."""
+    update, alter = "UPDATE console_sessions SET id = id", "ALTER TABLE console_sessions ADD COLUMN x text"
+    of_tenants = "UPDATE organizations SET name = slug WHERE id IN (SELECT organization_id FROM tenants)"
+    rows = {"model_name": "consolesession"}  # hints of RunPython and RunSQL
+
+    def where(statement: str) -> list[str]:
+        return [alias for alias in ("default", ADMIN) if placement.runs(alias, "auth_sessions", statement)]
+
+    def where_python() -> list[str]:
+        return [alias for alias in ("default", ADMIN) if router.allow_migrate(alias, "auth_sessions", **rows)]
+
+    assert (where(update), where_python()) == (["default"], ["default"])
+    two_databases.split()
+    assert (where(update), where_python()) == ([ADMIN], [ADMIN])
+    assert where(alter) == ["default", ADMIN]
+    assert where(of_tenants) == ["default"]
+    assert router.allow_migrate(ADMIN, "auth_sessions") is False
 
 
 def test_copies_are_not_written(two_databases):
