@@ -23,13 +23,12 @@ from keyhub.dbhealth.examination import Selection
 from keyhub.dbhealth.findings import Finding, Report
 from keyhub.placement import ADMIN, State
 from keyhub.probes import middleware
-from keyhub.splitadmin import procedure, record
+from keyhub.splitadmin import mending, procedure, record
 from tests.factories import OperatorFactory
 from tests.two_databases import TwoDatabases
 
 pytestmark = pytest.mark.database
 
-REPAIR = "manage.py splitadmin --repair"
 WRITES_COPIES = "SET keyhub.writes_copies = on"
 SUPERUSER = "postgres"
 PATIENCE_S = 30
@@ -585,6 +584,17 @@ def test_a_subscription_that_is_gone(run, mend, impatient):
     assert found(only={"keyhub.H065"})[0][3] == (
         "the subscription does not exist: nothing that is written in the database 'admin' comes here"
     )
+    mend("default", only={"keyhub.H065"})
+    assert found() == []
+
+
+@pytest.mark.once
+def test_a_subscription_that_reaches_nobody(run, mend, impatient, monkeypatch):
+    """As after a change of the password, which a repair reads from ADMIN_DATABASE_URL."""
+    run("default", "ALTER SUBSCRIPTION keyhub_to_default CONNECTION 'host=/nowhere dbname=nothing'", user=SUPERUSER)
+    wait_until(lambda: len(found(only={"keyhub.H065"})) == 1)
+    assert found(only={"keyhub.H065"})[0][3].startswith("its worker does not run, so that nothing comes here")
+    monkeypatch.setattr(mending, "STALLED_S", 1)
     mend("default", only={"keyhub.H065"})
     assert found() == []
 
