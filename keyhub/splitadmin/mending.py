@@ -53,7 +53,7 @@ def mend(feed: Feed, restored: str | None, tell: Tell) -> None:
             _give_back(feed, tenant, admin, tell)
         if fault := _fault(feed, tenant, admin) or _fault_of_rows(feed, tenant, admin):
             tell(f"The tenant database follows anew: {fault}.")
-            _follow_anew(feed, tenant, admin, tell)
+            _follow_anew(feed, restored, tenant, admin, tell)
         else:
             tell("The tenant database follows the Admin database, and has what it has.")
         if left := [line for table in placement.followed_tables() for line in _left(table, tenant, admin, restored)]:
@@ -176,7 +176,9 @@ def _give_back(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection
         )
 
 
-def _follow_anew(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection, tell: Tell) -> None:
+def _follow_anew(
+    feed: Feed, restored: str | None, tenant: psycopg.Connection, admin: psycopg.Connection, tell: Tell
+) -> None:
     feed.unsubscribe(tenant)
     feed.unpublish(admin)
     feed.publish(admin)
@@ -188,6 +190,8 @@ def _follow_anew(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connecti
             for table in placement.followed_tables():
                 with copying(tenant, "tenant", reader, table) as copy:
                     copy.lock()
+                    if restored == DEFAULT_DB_ALIAS:  # another row may have by now what is unique
+                        copy.delete(copy.differences().alone)
                     rows = _outdated(copy)
                     copy.take_over(rows)
                 tell(f"{len(rows)} rows of {table} were missing in the tenant database, or older.")
