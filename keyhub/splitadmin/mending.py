@@ -171,7 +171,7 @@ def _give_back(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection
                 found = copy.differences()
                 copy.take_over([*found.missing, *found.older])
         tell(
-            f"The Admin database is given back {len(found.missing)} rows of {table} that it lacked, and "
+            f"{table} that are given back to the Admin database: {len(found.missing)} that it lacked, "
             f"{len(found.older)} that it had of older times."
         )
 
@@ -194,7 +194,7 @@ def _follow_anew(
                         copy.delete(copy.differences().alone)
                     rows = _outdated(copy)
                     copy.take_over(rows)
-                tell(f"{len(rows)} rows of {table} were missing in the tenant database, or older.")
+                tell(f"{table} that were missing or older in the tenant database: {len(rows)}.")
             feed.subscribe(tenant, admin, conninfo(connections[ADMIN]), copy_data=False, enabled=True)
         except BaseException:
             with contextlib.suppress(psycopg.Error):  # it would keep the log for nobody
@@ -222,17 +222,17 @@ def _left(table: str, tenant: psycopg.Connection, admin: psycopg.Connection, res
             copy.take_over(newer)
             if kept := copy.delete(alone):
                 yield (
-                    f"{_rows(table, kept)} were deleted in the Admin database, and {_list(set(kept.values()))} of the "
-                    "restored tenant database refers to them. Delete what refers to them, or let it refer to others, "
-                    "and run this again."
+                    f"{table} that were deleted in the Admin database, and to which {_list(set(kept.values()))} of the "
+                    f"restored tenant database refers: {_list(kept)}. Delete what refers to them, or let it refer to "
+                    "others, and run this again."
                 )
             return
         referred = copy.referred(alone)
     if alone:
-        by = f" ({_list(set(referred.values()))} refers to {len(referred)} of them)" if referred else ""
-        yield f"{_rows(table, alone)} stand in the tenant database alone{by}."
+        by = f"; {_list(set(referred.values()))} refers to {len(referred)} of them" if referred else ""
+        yield f"{table} that the tenant database alone has: {_list(alone)}{by}."
     if newer:
-        yield f"{_rows(table, newer)} are of later times in the tenant database than in the Admin database."
+        yield f"{table} that are of later times in the tenant database than in the Admin database: {_list(newer)}."
 
 
 def _not_there(admin: psycopg.Connection, table: str, rows: Iterable[str]) -> list[str]:
@@ -249,10 +249,6 @@ def _not_as_new_there(admin: psycopg.Connection, table: str, rows: dict[str, str
     return [row for (row,) in admin.execute(query, [list(rows), list(rows.values())])]
 
 
-def _rows(table: str, rows: Collection[str]) -> str:
-    return f"{len(rows)} rows of {table} ({_list(rows)})"
-
-
 def _list(names: Collection[str]) -> str:
     told = sorted(names)[:MOST_TOLD]
-    return ", ".join(told) + (", …" if len(names) > MOST_TOLD else "")
+    return ", ".join(told) + (f", … ({len(names)} in all)" if len(names) > MOST_TOLD else "")

@@ -92,7 +92,7 @@ def test_the_tenant_database(two_databases, last_night, swap, digests, capsys): 
     call_command("splitadmin", "--restored", DEFAULT)
     assert capsys.readouterr().err.splitlines() == [
         "The tenant database follows anew: the tenant database has no subscription.",
-        "4 rows of organizations were missing in the tenant database, or older.",
+        "organizations that were missing or older in the tenant database: 4.",
     ]
     assert rows(two_databases, DEFAULT) == rows(two_databases, ADMIN) == now
     Tenant.objects.create(organization_id="ORG-NEW", name="New", slug="new")
@@ -117,17 +117,16 @@ def test_the_admin_database(two_databases, last_night, swap, digests, capsys):  
     ]
     Organization.objects.get(pk="ORG-DELETED").delete()
     assert refusals("splitadmin") == [
-        "2 rows of organizations (ORG-AGAIN, ORG-NEW) stand in the tenant database alone (tenants refers to 1 of "
-        "them).",
-        "2 rows of organizations (ORG-RENAMED, ORG-SUSPENDED) are of later times in the tenant database than in the "
-        "Admin database.",
+        "organizations that the tenant database alone has: ORG-AGAIN, ORG-NEW; tenants refers to 1 of them.",
+        "organizations that are of later times in the tenant database than in the Admin database: ORG-RENAMED, "
+        "ORG-SUSPENDED.",
         mending.WHICH_IS_RIGHT,
     ]
     assert rows(two_databases, DEFAULT) == before
     capsys.readouterr()
     call_command("splitadmin", "--restored", ADMIN)
     assert capsys.readouterr().err.splitlines()[0] == (
-        "The Admin database is given back 2 rows of organizations that it lacked, and 2 that it had of older times."
+        "organizations that are given back to the Admin database: 2 that it lacked, 2 that it had of older times."
     )
     assert rows(two_databases, ADMIN) == rows(two_databases, DEFAULT) == before
     assert agree(two_databases, digests)
