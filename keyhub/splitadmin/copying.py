@@ -4,7 +4,7 @@ For tables with an `id`, and an `updated_at` by which a trigger tells when a row
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -98,7 +98,7 @@ class Copying:
             self._one_by_one(rows)
         self._switch(clocks, "ENABLE")
 
-    def delete(self, rows: list[str]) -> dict[str, str]:
+    def delete(self, rows: Iterable[str]) -> dict[str, str]:
         """Delete rows to which nothing refers; return the others, each with the table that does."""
         kept = {}
         for row in rows:
@@ -109,7 +109,7 @@ class Copying:
                 kept[row] = error.diag.table_name
         return kept
 
-    def referred(self, rows: list[str]) -> dict[str, str]:
+    def referred(self, rows: Iterable[str]) -> dict[str, str]:
         """As delete(), but nothing is deleted."""
         with self.here.transaction(force_rollback=True):
             return self.delete(rows)

@@ -54,7 +54,7 @@ def mend(feed: Feed, restored: str | None, tell: Tell) -> None:
             _give_back(feed, tenant, admin, tell)
         if fault := _fault(feed, tenant, admin) or _fault_of_rows(feed, tenant, admin):
             tell(f"The tenant database follows anew: {fault}.")
-            _follow_anew(feed, tenant, admin, tell)
+            _follow_anew(feed, restored, tenant, admin, tell)
         else:
             tell("The tenant database follows the Admin database, and has what it has.")
         if left := [line for table in placement.followed_tables() for line in _left(table, tenant, admin, restored)]:
@@ -185,12 +185,14 @@ def _give_back(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection
                 found = copy.differences()
                 copy.take_over([*found.missing, *found.older])
         tell(
-            f"The Admin database is given back {len(found.missing)} rows of {table} that it lacked, and "
+            f"{table} that are given back to the Admin database: {len(found.missing)} that it lacked, "
             f"{len(found.older)} that it had of older times."
         )
 
 
-def _follow_anew(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection, tell: Tell) -> None:
+def _follow_anew(
+    feed: Feed, restored: str | None, tenant: psycopg.Connection, admin: psycopg.Connection, tell: Tell
+) -> None:
     feed.unsubscribe(tenant)
     feed.unpublish(admin)
     feed.publish(admin)
@@ -202,9 +204,11 @@ def _follow_anew(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connecti
             for table in placement.followed_tables():
                 with copying(tenant, "tenant", reader, table) as copy:
                     copy.lock()
+                    if restored == DEFAULT_DB_ALIAS:  # another row may have by now what is unique
+                        copy.delete(copy.differences().alone)
                     rows = _outdated(copy)
                     copy.take_over(rows)
-                tell(f"{len(rows)} rows of {table} were missing in the tenant database, or older.")
+                tell(f"{table} that were missing or older in the tenant database: {len(rows)}.")
             feed.subscribe(tenant, admin, conninfo(connections[ADMIN]), copy_data=False, enabled=True)
         except BaseException:
             with contextlib.suppress(psycopg.Error):  # it would keep the log for nobody
@@ -232,17 +236,17 @@ def _left(table: str, tenant: psycopg.Connection, admin: psycopg.Connection, res
             copy.take_over(newer)
             if kept := copy.delete(alone):
                 yield (
-                    f"{_rows(table, kept)} were deleted in the Admin database, and {_list(set(kept.values()))} of the "
-                    "restored tenant database refers to them. Delete what refers to them, or let it refer to others, "
-                    "and run this again."
+                    f"{table} that were deleted in the Admin database, and to which {_list(set(kept.values()))} of the "
+                    f"restored tenant database refers: {_list(kept)}. Delete what refers to them, or let it refer to "
+                    "others, and run this again."
                 )
             return
         referred = copy.referred(alone)
     if alone:
-        by = f" ({_list(set(referred.values()))} refers to {len(referred)} of them)" if referred else ""
-        yield f"{_rows(table, alone)} stand in the tenant database alone{by}."
+        by = f"; {_list(set(referred.values()))} refers to {len(referred)} of them" if referred else ""
+        yield f"{table} that the tenant database alone has: {_list(alone)}{by}."
     if newer:
-        yield f"{_rows(table, newer)} are of later times in the tenant database than in the Admin database."
+        yield f"{table} that are of later times in the tenant database than in the Admin database: {_list(newer)}."
 
 
 def _not_there(admin: psycopg.Connection, table: str, rows: Iterable[str]) -> list[str]:
@@ -259,10 +263,6 @@ def _not_as_new_there(admin: psycopg.Connection, table: str, rows: dict[str, str
     return [row for (row,) in admin.execute(query, [list(rows), list(rows.values())])]
 
 
-def _rows(table: str, rows: Collection[str]) -> str:
-    return f"{len(rows)} rows of {table} ({_list(rows)})"
-
-
 def _list(names: Collection[str]) -> str:
     told = sorted(names)[:MOST_TOLD]
-    return ", ".join(told) + (", …" if len(names) > MOST_TOLD else "")
+    return ", ".join(told) + (f", … ({len(names)} in all)" if len(names) > MOST_TOLD else "")

@@ -36,11 +36,15 @@ def replace(alias: str, swap: Callable[[], str]) -> str:
     if not placement.state().is_split:
         return swap()
     feed = to_default()
-    with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
+    with session(DEFAULT_DB_ALIAS) as tenant:
         rested = feed.exists(tenant)
         if rested:
             feed.disable(tenant)
-            while feed.is_at_work(tenant, admin):
+            while feed.is_at_work(tenant):
+                time.sleep(POLL_S)
+    if alias == ADMIN:
+        with session(ADMIN) as admin:
+            while feed.is_read(admin):
                 time.sleep(POLL_S)
     try:
         kept = swap()

@@ -149,13 +149,13 @@ class Feed:
         (count,) = subscriber.execute(ERRORS, [self.name]).fetchone()
         return count
 
-    def is_at_work(self, subscriber: psycopg.Connection, publisher: psycopg.Connection) -> bool:
-        """Whether a worker of the subscriber, or a walsender of the publisher for it, is connected."""
-        works = subscriber.execute(f"SELECT FROM pg_stat_subscription WHERE subid = ({SUBSCRIPTION})", [self.name])
-        sends = publisher.execute(
-            "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active", [self.slot(publisher)]
-        )
-        return bool(sends.rowcount or works.rowcount)
+    def is_at_work(self, subscriber: psycopg.Connection) -> bool:
+        """Whether a worker of the subscriber is connected to the publisher."""
+        return bool(subscriber.execute(WORKERS, [self.name]).rowcount)
+
+    def is_read(self, publisher: psycopg.Connection) -> bool:
+        """Whether somebody reads from the slot."""
+        return bool(publisher.execute(READERS, [self.slot(publisher)]).rowcount)
 
     def received(self, subscriber: psycopg.Connection) -> int | None:
         """How many bytes of the publisher's log the subscriber's own worker has seen; None where none is at work."""
@@ -177,7 +177,7 @@ ERRORS = f"""
     WHERE subid = ({SUBSCRIPTION})
 """  # noqa: S608
 WORKERS = f"SELECT FROM pg_stat_subscription WHERE subid = ({SUBSCRIPTION}) AND pid IS NOT NULL"
-WALSENDERS = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active"
+READERS = "SELECT FROM pg_replication_slots WHERE slot_name = %s AND active"
 RECEIVED = f"""
     SELECT (received_lsn - '0/0')::bigint FROM pg_stat_subscription
     WHERE subid = ({SUBSCRIPTION}) AND relid IS NULL AND pid IS NOT NULL

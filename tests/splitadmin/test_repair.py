@@ -80,7 +80,7 @@ def in_copy(databases: TwoDatabases, *statements: str) -> None:
 
 
 FEED = procedure.to_default().name
-MISSING = "1 rows of organizations were missing in the tenant database, or older."
+MISSING = "organizations that were missing or older in the tenant database: 1."
 UNSUBSCRIBED = (
     f"ALTER SUBSCRIPTION {FEED} DISABLE",
     f"ALTER SUBSCRIPTION {FEED} SET (slot_name = NONE)",
@@ -158,7 +158,7 @@ def test_rows_that_replication_has_passed_by(split, digests):
     )
     assert repaired() == [
         "The tenant database follows anew: 3 rows are missing there, or older.",
-        "3 rows of organizations were missing in the tenant database, or older.",
+        "organizations that were missing or older in the tenant database: 3.",
     ]
     assert agree(split, digests)
 
@@ -184,7 +184,7 @@ def test_what_is_unique_has_gone_from_one_row_to_another(split, digests):
     at(split, "default", *UNSUBSCRIBED)
     Organization.objects.filter(pk="ORG-B").update(slug="org-c")
     Organization.objects.filter(pk="ORG-A").update(slug="org-b")
-    assert repaired()[1:] == ["2 rows of organizations were missing in the tenant database, or older."]
+    assert repaired()[1:] == ["organizations that were missing or older in the tenant database: 2."]
     assert agree(split, digests)
     at(split, "default", *UNSUBSCRIBED)
     in_copy(split, "INSERT INTO organizations (id, name, slug) VALUES ('ORG-ALONE', 'Alone', 'org-d')")
@@ -223,16 +223,15 @@ def test_the_admin_database_is_given_back_what_it_has_lost(split, digests):
         "UPDATE organizations SET status = 'active', updated_at = updated_at - interval '1h' WHERE id = 'ORG-NEWER'",
     )
     assert refusal() == [
-        "2 rows of organizations (ORG-LOST, ORG-LOST-TOO) stand in the tenant database alone (tenants refers to 1 of "
-        "them).",
-        "1 rows of organizations (ORG-NEWER) are of later times in the tenant database than in the Admin database.",
+        "organizations that the tenant database alone has: ORG-LOST, ORG-LOST-TOO; tenants refers to 1 of them.",
+        "organizations that are of later times in the tenant database than in the Admin database: ORG-NEWER.",
         mending.WHICH_IS_RIGHT,
     ]
     assert digests(split, "default")["organizations"] == before
     assert repaired("--restored", ADMIN) == [
-        "The Admin database is given back 2 rows of organizations that it lacked, and 1 that it had of older times.",
+        "organizations that are given back to the Admin database: 2 that it lacked, 1 that it had of older times.",
         "The tenant database follows anew: the tenant database has no subscription.",
-        "0 rows of organizations were missing in the tenant database, or older.",
+        "organizations that were missing or older in the tenant database: 0.",
     ]
     assert digests(split, ADMIN)["organizations"] == before
 
@@ -245,8 +244,8 @@ def test_what_was_deleted_since_goes_from_a_restored_tenant_database(split, dige
     )
     tenant = Tenant.objects.create(organization_id="ORG-USED", name="T", slug="t")
     assert refusal("--restored", "default") == [
-        "1 rows of organizations (ORG-USED) were deleted in the Admin database, and tenants of the restored tenant "
-        "database refers to them. Delete what refers to them, or let it refer to others, and run this again."
+        "organizations that were deleted in the Admin database, and to which tenants of the restored tenant database "
+        "refers: ORG-USED. Delete what refers to them, or let it refer to others, and run this again."
     ]
     tenant.delete()
     assert repaired("--restored", "default") == [WHOLE]
@@ -305,7 +304,7 @@ def test_a_tenant_database_of_before_the_move(split, digests):
     assert repaired("--restored", "default") == [
         "organization_domains is empty again in the tenant database: its 1 rows there were of before the move.",
         "The tenant database follows anew: the tenant database has no subscription.",
-        "0 rows of organizations were missing in the tenant database, or older.",
+        "organizations that were missing or older in the tenant database: 0.",
     ]
     with split.connect("default", "keyhub") as tenant, pytest.raises(psycopg.Error) as caught:
         tenant.execute("UPDATE organizations SET name = 'x'")

@@ -55,12 +55,11 @@ class Command(BackupCommand):
                 )  # fmt: skip
             connection.close()
             kept = replacement.replace(of, lambda: swap(admin, second, database, live)) if options["swap"] else None
+            connection.close()
         for finding in restored.unhealthy:
             self.stderr.write(f"As it was backed up, the database is not healthy: {finding}")
         if placement.has_admin():
-            self.stderr.write(
-                f"When it is in its place, let the two follow each other: manage.py splitadmin --restored {of}"
-            )
+            self.stderr.write(f"When it is in its place: manage.py splitadmin --restored {of}")
         if options["format"] == "json":
             self.write_json(
                 of,
