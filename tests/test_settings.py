@@ -314,6 +314,14 @@ def test_replicas():
         assert (each["TEST"]["MIRROR"], each["CONN_MAX_AGE"], each["CONN_HEALTH_CHECKS"]) == ("default", 60, True)
 
 
+def test_connections_of_production():
+    urls = {"DATABASE_URL": "postgres://keyhub@pooler/keyhub", "DIRECT_DATABASE_URL": "postgres://keyhub@h1,h2/keyhub"}
+    ((_, database),) = settings("DATABASES", **urls)[0].items()  # as manage.py's commands have it
+    assert (database["ENGINE"], database["HOST"]) == ("keyhub.primary", "h1,h2")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (60, True)
+
+
 # .env
 
 
