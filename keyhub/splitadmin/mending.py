@@ -92,7 +92,7 @@ def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) ->
     }
     for publication in feed.publications:
         if publication.name not in told:
-            return "the Admin database does not publish them"
+            return "the Admin database does not publish what it follows"
         if told[publication.name] != (publication.publish, ", ".join(sorted(publication.tables))):
             return "the Admin database publishes something else"
     kept = admin.execute(
@@ -100,7 +100,7 @@ def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) ->
         [feed.slot(admin)],
     ).fetchone()
     if kept is None:
-        return "the Admin database has no slot for them"
+        return "the Admin database has no slot for it"
     if kept[0] == "lost":
         return "the slot in the Admin database has lost what it was to keep (max_slot_wal_keep_size)"
     subscription = tenant.execute(

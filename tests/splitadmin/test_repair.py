@@ -103,8 +103,8 @@ DROP_SLOT = """
     [
         ([("default", UNSUBSCRIBED)], "the tenant database has no subscription"),
         ([("default", UNSUBSCRIBED[:1])], "the subscription is disabled"),
-        ([("default", UNSUBSCRIBED[:1]), (ADMIN, [DROP_SLOT])], "the Admin database has no slot for them"),
-        ([(ADMIN, ["DROP PUBLICATION keyhub_organizations"])], "the Admin database does not publish them"),
+        ([("default", UNSUBSCRIBED[:1]), (ADMIN, [DROP_SLOT])], "the Admin database has no slot for it"),
+        ([(ADMIN, ["DROP PUBLICATION keyhub_organizations"])], "the Admin database does not publish what it follows"),
         (
             [("default", [f"ALTER SUBSCRIPTION {FEED} SET PUBLICATION another WITH (refresh = false)"])],
             "the subscription is to something else",
