@@ -340,6 +340,24 @@ def test_there_is_a_migration_to_run_first(split, digests):
             admin.execute("INSERT INTO django_migrations (app, name, applied) VALUES (%s, %s, %s)", row)
 
 
+def test_a_server_that_lets_nobody_follow(split, manage):
+    """As a new one, on which the Admin database was restored, and whose role may nothing yet."""
+    at(split, "default", *UNSUBSCRIBED)
+    at(split, ADMIN, DROP_SLOT, "DROP PUBLICATION keyhub_organizations")
+    environment = split.environment() | {"ADMIN_DATABASE_URL": split.environment("keyhub")["ADMIN_DATABASE_URL"]}
+    result = manage("splitadmin", "--repair", **environment)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1] == (
+        "CommandError: the server of the database 'admin' lets keyhub make no replication slot. As a superuser: "
+        "ALTER ROLE keyhub REPLICATION;"
+    )
+    environment["ADMIN_DATABASE_URL"] = environment["DATABASE_URL"]
+    result = manage("splitadmin", "--repair", **environment)
+    assert (result.returncode, result.stderr) == (
+        1, "CommandError: ADMIN_DATABASE_URL and DATABASE_URL name the same database. Make another one, and name it.\n",
+    )  # fmt: skip
+
+
 @pytest.mark.long
 @pytest.mark.once
 def test_killed_before_each_statement_while_others_write(split, digests):
