@@ -120,6 +120,7 @@ class Copying:
 
     def _one_by_one(self, rows: list[str]) -> None:
         """What is unique may go from one row to another: the row that lets go of it comes first."""
+        self.here.execute(self._sql("CREATE INDEX ON {arriving} ((id::text))"))
         while rows:
             refused = []
             for row in rows:

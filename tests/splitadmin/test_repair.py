@@ -184,6 +184,7 @@ def test_what_is_unique_has_gone_from_one_row_to_another(split, digests):
     at(split, "default", *UNSUBSCRIBED)
     Organization.objects.filter(pk="ORG-B").update(slug="org-c")
     Organization.objects.filter(pk="ORG-A").update(slug="org-b")
+    Organization.objects.filter(pk="ORG-B").update(name="behind the other one in the table")
     assert repaired()[1:] == ["organizations that were missing or older in the tenant database: 2."]
     assert agree(split, digests)
     at(split, "default", *UNSUBSCRIBED)
