@@ -7,6 +7,7 @@ sessions       sessions of our own on both servers
 replication    publications, slots and subscriptions, and how far one has come
 cutover        the moment in which writers are paused, and the home of the rows changes
 copying        the rows of a table in two databases, compared and made the same
+replacement    one of the two gives its place to a restored copy
 mending        what is left to do when one of the two was restored, or replication has ended
 digests        whether both databases have the same rows, in two snapshots of the same moment
 plan           the steps in words
