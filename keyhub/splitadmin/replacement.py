@@ -13,9 +13,12 @@ from keyhub import placement
 from keyhub.placement import ADMIN, SETTLED
 from keyhub.splitadmin.errors import SplitError
 from keyhub.splitadmin.procedure import to_default
+from keyhub.splitadmin.replication import Feed
 from keyhub.splitadmin.sessions import session
 
 POLL_S = 0.05
+# Who is still at work after it, the swap disconnects where it may.
+REST_AFTER_S = 10
 
 
 def refuse_beside_a_move() -> None:
@@ -36,16 +39,7 @@ def replace(alias: str, swap: Callable[[], str]) -> str:
     if not placement.state().is_split:
         return swap()
     feed = to_default()
-    with session(DEFAULT_DB_ALIAS) as tenant:
-        rested = feed.exists(tenant)
-        if rested:
-            feed.disable(tenant)
-            while feed.is_at_work(tenant):
-                time.sleep(POLL_S)
-    if alias == ADMIN:
-        with session(ADMIN) as admin:
-            while feed.is_read(admin):
-                time.sleep(POLL_S)
+    rested = _rest(feed, alias)
     try:
         kept = swap()
     except BaseException:
@@ -59,3 +53,22 @@ def replace(alias: str, swap: Callable[[], str]) -> str:
         else:
             feed.unsubscribe(old)
     return kept
+
+
+def _rest(feed: Feed, alias: str) -> bool:
+    """Disable the subscription, and wait until nobody is connected for it any more; whether there was one."""
+    with session(DEFAULT_DB_ALIAS) as tenant:
+        if not feed.exists(tenant):
+            return False
+        feed.disable(tenant)
+        _await_end(lambda: feed.is_at_work(tenant))
+    if alias == ADMIN:
+        with session(ADMIN) as admin:
+            _await_end(lambda: feed.is_read(admin))
+    return True
+
+
+def _await_end(goes_on: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + REST_AFTER_S
+    while goes_on() and time.monotonic() < deadline:
+        time.sleep(POLL_S)
