@@ -1,4 +1,4 @@
-"""DATABASE_URL as one entry of Django's DATABASES."""
+"""DATABASE_URL, or another variable with a URL, as one entry of Django's DATABASES."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,8 @@ UNENCODED = re.compile(r"://[^/@]*(@[^/?]*@|/[^?]*@)")
 UNUSABLE_IN_A_PATH = re.compile("[\0\ufffd\ud800-\udfff]")
 
 
-def database_from_url(url: str) -> dict:
-    """Return the DATABASES entry that `url` names.
+def database_from_url(url: str, variable: str = "DATABASE_URL") -> dict:
+    """Return the DATABASES entry that `url`, the value of `variable`, names.
 
     A postgres:// URL is read by libpq itself, so that several hosts and every parameter work as in psql:
     https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING. No part of the URL is repeated in a
@@ -29,29 +29,29 @@ def database_from_url(url: str) -> dict:
     """
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)://", url)
     if scheme is None:
-        raise ImproperlyConfigured(f"DATABASE_URL is no URL. Set it to {FORMS}.")
+        raise ImproperlyConfigured(f"{variable} is no URL. Set it to {FORMS}.")
     scheme = scheme[1]
     if scheme == "embedded":
-        return _embedded(url)
+        return _embedded(url, variable)
     if scheme not in POSTGRES_SCHEMES:
         raise ImproperlyConfigured(
-            f"DATABASE_URL begins with {scheme}://, but KeyHub runs on PostgreSQL only. Set it to {FORMS}."
+            f"{variable} begins with {scheme}://, but KeyHub runs on PostgreSQL only. Set it to {FORMS}."
         )
     if UNENCODED.search(url):
         raise ImproperlyConfigured(
-            "DATABASE_URL cannot be read, since its user or password holds a character that means something else in a "
+            f"{variable} cannot be read, since its user or password holds a character that means something else in a "
             "URL. Write % as %25, / as %2F and @ as %40."
         )
     try:
         parameters = conninfo_to_dict(url)
     except psycopg.Error as error:
         reason = str(error).partition(': "')[0]  # behind it, libpq repeats what it could not read
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read ({reason}). Set it to {FORMS}.") from None
+        raise ImproperlyConfigured(f"{variable} cannot be read ({reason}). Set it to {FORMS}.") from None
     if not parameters.get("dbname"):
-        raise ImproperlyConfigured(f"DATABASE_URL names no database. Set it to {FORMS}.")
+        raise ImproperlyConfigured(f"{variable} names no database. Set it to {FORMS}.")
     ports = parameters.get("port", "").split(",")
     if not all(port == "" or (port.isdecimal() and 0 < int(port) < 65536) for port in ports):
-        raise ImproperlyConfigured(f"DATABASE_URL names a port that is no number from 1 to 65535. Set it to {FORMS}.")
+        raise ImproperlyConfigured(f"{variable} names a port that is no number from 1 to 65535. Set it to {FORMS}.")
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": parameters.pop("dbname"),
@@ -63,7 +63,7 @@ def database_from_url(url: str) -> dict:
     }
 
 
-def _embedded(url: str) -> dict:
+def _embedded(url: str, variable: str) -> dict:
     path, _, query = url.removeprefix("embedded://").partition("?")
     folder = unquote(path)
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -71,7 +71,7 @@ def _embedded(url: str) -> dict:
     absolute = folder.startswith("/") and bin_directory[:1] in ("", "/")
     if not absolute or not folder.strip("/") or UNUSABLE_IN_A_PATH.search(folder + bin_directory) or options:
         raise ImproperlyConfigured(
-            f"DATABASE_URL names no folder for an embedded PostgreSQL. Set it to {EMBEDDED_FORMS}."
+            f"{variable} names no folder for an embedded PostgreSQL. Set it to {EMBEDDED_FORMS}."
         )
     return {
         "ENGINE": "keyhub.embedded",
