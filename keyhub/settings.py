@@ -7,6 +7,7 @@ named in one sentence and start-up is refused.
 import io
 import os
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +18,7 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy
 
-from keyhub.database_url import database_from_url
+from keyhub import pooling
 from keyhub.durations import parse_duration
 from keyhub.response_headers import CONTENT_SECURITY_POLICY  # noqa: F401
 
@@ -82,6 +83,7 @@ DATABASE_URL = _required(
     development_default=f"embedded://{quote(bytes(BASE_DIR / '.postgres'))}",
     advice="Set it to postgres://user:password@host:5432/database; KeyHub starts no database by itself in production.",
 )
+DIRECT_DATABASE_URL = _text("DIRECT_DATABASE_URL")
 ALLOWED_HOSTS = _required(
     "ALLOWED_HOSTS",
     development_default="localhost,127.0.0.1,[::1]",
@@ -109,7 +111,7 @@ AUDIT_ARCHIVE_URL = _text("AUDIT_ARCHIVE_URL")
 IDENTITY_SESSION_LIFETIME = _duration("IDENTITY_SESSION_LIFETIME", default="12h")
 IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", default="30m")
 
-DATABASES = {"default": database_from_url(DATABASE_URL)}
+DATABASES = {"default": pooling.entry("DATABASE_URL", DATABASE_URL, DIRECT_DATABASE_URL, arguments=sys.argv)}
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -246,7 +248,8 @@ if not DEBUG:
         "whitenoise.middleware.WhiteNoiseMiddleware",
     )
     # Each thread of a worker keeps its connection: docs/decisions/2026-11-26-serving-by-gunicorn-and-whitenoise.md
-    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    for database in DATABASES.values():
+        database |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     # Django's own configuration would mail errors to nobody.
     LOGGING = {
         "version": 1,

@@ -167,6 +167,19 @@ def connected_to(django_db_blocker) -> Iterator[Callable]:
         yield _connected_to
 
 
+@contextmanager
+def connected_by(entry: dict) -> Iterator[None]:
+    """Point Django's default connection, in every thread, at what an entry of DATABASES names."""
+    before, own = connections.settings["default"], connections["default"]
+    connections.settings["default"] = {**before, **entry}
+    connections["default"] = connections.create_connection("default")
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        connections["default"], connections.settings["default"] = own, before
+
+
 @pytest.fixture
 def schema_dump(server) -> Callable[[str], str]:
     """Return the schema of a database as pg_dump writes it."""

@@ -2,9 +2,7 @@
 
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +17,7 @@ from keyhub.migrate.runner_lock import lock_key
 from keyhub.migrate.statements import index_built_concurrently, is_patient
 from tests.adopt import golang_migrate
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
 
 # What it tells does not depend on the version of PostgreSQL; tests/test_migrations.py runs on the oldest, too.
@@ -642,62 +641,23 @@ def test_which_index_is_built_concurrently(statement, index):
 # Behind a pooler
 
 
-@contextmanager
-def pgbouncer(server, folder: Path, pool_mode: str):
-    """A PgBouncer in front of the test server; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = host={server.socket_directory} user=keyhub\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {pool_mode}\nignore_startup_parameters = extra_float_digits\n"
-    )
-    identity = {}
-    if os.geteuid() == 0:
-        # Like PostgreSQL it refuses to run as root, and the server's socket is for the server's user alone.
-        owner = server.folder.stat()
-        identity = {"user": owner.st_uid, "group": owner.st_gid or owner.st_uid, "extra_groups": []}
-        for directory in (folder, *folder.parents):
-            directory.chmod(directory.stat().st_mode | 0o001)
-    process = subprocess.Popen(
-        [shutil.which("pgbouncer"), "--quiet", config], **identity, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-
-    def listens() -> bool:
-        assert process.poll() is None, process.stderr.read()
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until(listens)
-        yield port
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-needs_pgbouncer = pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
-
-
 @needs_pgbouncer
-def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path, client):
-    with pgbouncer(server, tmp_path, "transaction") as port:
-        result = manage("migrate", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, client):
+    with pgbouncer(server, "transaction") as pooler:
+        result = manage("migrate", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
     assert client.execute("SELECT to_regclass('users')").fetchone() == (None,)
 
 
 @needs_pgbouncer
-def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database, tmp_path):
-    with pgbouncer(server, tmp_path, "session") as port:
-        result = manage("migrate", "-v0", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database):
+    with pgbouncer(server, "session") as pooler:
+        result = manage("migrate", "-v0", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stderr) == (0, "")
 
 

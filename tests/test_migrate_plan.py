@@ -12,8 +12,8 @@ import pytest
 from keyhub.dbversion import version_list
 from keyhub.lockledger import ledger
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
-from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
 from pathlib import Path
@@ -372,16 +372,15 @@ def test_nothing_is_written(project, client, migrated_database):
 
 
 @needs_pgbouncer
-def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path):
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database):
     """Its other clients would be given a session in which nothing can be written."""
-    with pgbouncer(server, tmp_path, "transaction") as port:
-        url = f"postgres://keyhub@127.0.0.1:{port}/{empty_database}"
-        result = manage("migrate", "--plan", DATABASE_URL=url)
+    with pgbouncer(server, "transaction") as pooler:
+        result = manage("migrate", "--plan", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
 
 

@@ -119,6 +119,10 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             f"DATABASE_URL names a port that is no number from 1 to 65535. Set it to {FORMS}.",
         ),
         ({"DATABASE_URL": "postgres://keyhub:hunter2@db"}, f"DATABASE_URL names no database. Set it to {FORMS}."),
+        (
+            {"DIRECT_DATABASE_URL": "postgres://keyhub:hunter2@db"},
+            f"DIRECT_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
     ],
     ids=lambda value: " ".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else "",
 )
@@ -178,6 +182,7 @@ OPTIONAL = {
     "BACKUP_PROVING_URL",
     "BACKUP_RECIPIENTS",
     "BACKUP_URL",
+    "DIRECT_DATABASE_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
     "METRICS_TOKEN",
@@ -258,6 +263,14 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
 )
 def test_values(environment, names, values):
     assert settings(*names, **environment) == values
+
+
+def test_connections_of_production():
+    urls = {"DATABASE_URL": "postgres://keyhub@pooler/keyhub", "DIRECT_DATABASE_URL": "postgres://keyhub@h1,h2/keyhub"}
+    ((_, database),) = settings("DATABASES", **urls)[0].items()  # as manage.py's commands have it
+    assert (database["ENGINE"], database["HOST"]) == ("keyhub.primary", "h1,h2")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (60, True)
 
 
 # .env
