@@ -25,6 +25,8 @@ from keyhub.migrate.runner_lock import PoolerError, RunnerLockError, only_runner
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_LOCK_NOT_GOT = 4
+# The server is shut down or crashed, or has become a standby: nothing of the migration is to be mended.
+SERVER_GONE = ("57P", "25006")
 
 
 def number(kind: type, at_least: float):
@@ -108,8 +110,9 @@ class Command(django_migrate.Command):
         ) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) is None:
-                raise  # nobody answers any more
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            if sqlstate is None or sqlstate.startswith(SERVER_GONE):
+                raise  # manage.py tells it
             diagnostics = error.__cause__.diag
             # What a rule of ours refuses says all by itself; of PostgreSQL's own errors the place matters, too.
             words = diagnostics.message_primary if diagnostics.constraint_name else " ".join(str(error).split())
