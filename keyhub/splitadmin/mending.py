@@ -19,7 +19,7 @@ from keyhub.placement import ADMIN
 from keyhub.splitadmin import cutover
 from keyhub.splitadmin.copying import Copying, copying
 from keyhub.splitadmin.errors import SplitError
-from keyhub.splitadmin.preconditions import refuse_pending
+from keyhub.splitadmin.preconditions import refuse_unready_publisher, refuse_unrepairable
 from keyhub.splitadmin.replication import Feed, bytes_at, position
 from keyhub.splitadmin.sessions import conninfo, session
 
@@ -47,8 +47,8 @@ def mend(feed: Feed, restored: str | None, tell: Tell) -> None:
     given back what the tenant database has of later times; from the tenant database goes what was deleted since.
     Raises SplitError where rows are left that the tenant database has alone, or of later times.
     """
-    refuse_pending()
     with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
+        refuse_unrepairable(tenant, admin)
         _let_the_home_be_written(tenant, admin)
         if restored == ADMIN:
             _give_back(feed, tenant, admin, tell)
@@ -92,7 +92,7 @@ def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) ->
     }
     for publication in feed.publications:
         if publication.name not in told:
-            return "the Admin database does not publish them"
+            return "the Admin database does not publish what it follows"
         if told[publication.name] != (publication.publish, ", ".join(sorted(publication.tables))):
             return "the Admin database publishes something else"
     kept = admin.execute(
@@ -100,7 +100,7 @@ def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) ->
         [feed.slot(admin)],
     ).fetchone()
     if kept is None:
-        return "the Admin database has no slot for them"
+        return "the Admin database has no slot for it"
     if kept[0] == "lost":
         return "the slot in the Admin database has lost what it was to keep (max_slot_wal_keep_size)"
     subscription = tenant.execute(
@@ -193,8 +193,8 @@ def _give_back(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection
 def _follow_anew(
     feed: Feed, restored: str | None, tenant: psycopg.Connection, admin: psycopg.Connection, tell: Tell
 ) -> None:
-    feed.unsubscribe(tenant)
-    feed.unpublish(admin)
+    feed.drop(tenant, admin)
+    refuse_unready_publisher(admin)
     feed.publish(admin)
     with session(ADMIN, replication="database") as walsender, session(ADMIN) as reader:
         try:

@@ -54,9 +54,15 @@ def _of_places(tenant: psycopg.Connection, admin: psycopg.Connection) -> Iterato
         yield "ADMIN_DATABASE_URL and DATABASE_URL name the same database. Make another one, and name it."
 
 
-def refuse_pending() -> None:
-    """Raise SplitError where one of the two databases is not at the newest version, as after a restore."""
-    if found := [*_of_schema(DEFAULT_DB_ALIAS), *_of_schema(ADMIN)]:
+def refuse_unrepairable(tenant: psycopg.Connection, admin: psycopg.Connection) -> None:
+    """Raise SplitError where one cannot follow the other, as when a restored one is not at the newest version."""
+    if found := [*_of_places(tenant, admin), *_of_schema(DEFAULT_DB_ALIAS), *_of_schema(ADMIN)]:
+        raise SplitError("\n".join(found))
+
+
+def refuse_unready_publisher(admin: psycopg.Connection) -> None:
+    """Raise SplitError where the Admin database's server, a new one perhaps, lets nobody follow."""
+    if found := [*_of_server(ADMIN, admin)]:
         raise SplitError("\n".join(found))
 
 

@@ -103,8 +103,8 @@ DROP_SLOT = """
     [
         ([("default", UNSUBSCRIBED)], "the tenant database has no subscription"),
         ([("default", UNSUBSCRIBED[:1])], "the subscription is disabled"),
-        ([("default", UNSUBSCRIBED[:1]), (ADMIN, [DROP_SLOT])], "the Admin database has no slot for them"),
-        ([(ADMIN, ["DROP PUBLICATION keyhub_organizations"])], "the Admin database does not publish them"),
+        ([("default", UNSUBSCRIBED[:1]), (ADMIN, [DROP_SLOT])], "the Admin database has no slot for it"),
+        ([(ADMIN, ["DROP PUBLICATION keyhub_organizations"])], "the Admin database does not publish what it follows"),
         (
             [("default", [f"ALTER SUBSCRIPTION {FEED} SET PUBLICATION another WITH (refresh = false)"])],
             "the subscription is to something else",
@@ -338,6 +338,24 @@ def test_there_is_a_migration_to_run_first(split, digests):
             ]
         finally:
             admin.execute("INSERT INTO django_migrations (app, name, applied) VALUES (%s, %s, %s)", row)
+
+
+def test_a_server_that_lets_nobody_follow(split, manage):
+    """As a new one, on which the Admin database was restored, and whose role may nothing yet."""
+    at(split, "default", *UNSUBSCRIBED)
+    at(split, ADMIN, DROP_SLOT, "DROP PUBLICATION keyhub_organizations")
+    environment = split.environment() | {"ADMIN_DATABASE_URL": split.environment("keyhub")["ADMIN_DATABASE_URL"]}
+    result = manage("splitadmin", "--repair", **environment)
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1] == (
+        "CommandError: the server of the database 'admin' lets keyhub make no replication slot. As a superuser: "
+        "ALTER ROLE keyhub REPLICATION;"
+    )
+    environment["ADMIN_DATABASE_URL"] = environment["DATABASE_URL"]
+    result = manage("splitadmin", "--repair", **environment)
+    assert (result.returncode, result.stderr) == (
+        1, "CommandError: ADMIN_DATABASE_URL and DATABASE_URL name the same database. Make another one, and name it.\n",
+    )  # fmt: skip
 
 
 @pytest.mark.long

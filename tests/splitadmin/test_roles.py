@@ -61,5 +61,10 @@ def test_as_a_role_that_owns_the_tables(strict_server, manage):
         assert tenant.execute(
             "SELECT has_column_privilege('keyhub', 'pg_subscription', 'subconninfo', 'SELECT')"
         ).fetchone() == (False,)
+        tenant.execute("ALTER SUBSCRIPTION keyhub_to_default DISABLE")
+    result = manage("splitadmin", "--repair", **environment)
+    assert (result.returncode, result.stderr.splitlines()[0]) == (
+        0, "The tenant database follows anew: the subscription is disabled.",
+    )  # fmt: skip
     result = manage("splitadmin", "--back", **environment)
     assert result.returncode == 0, result.stderr
