@@ -302,10 +302,10 @@ def test_ready(site):
 
 
 @pytest.mark.once
-def test_commands_need_no_pooler(manage, server, empty_database, tmp_path):
+def test_commands_need_no_pooler(manage, server, migrated_database, tmp_path):
     nobody = "postgres://keyhub@127.0.0.1:1/keyhub"
-    urls = {"DATABASE_URL": nobody, "DIRECT_DATABASE_URL": database_url(server, empty_database)}
-    for command in ("migrate", "auditpartitions", "dbhealth", "purgeexpired"):
+    urls = {"DATABASE_URL": nobody, "DIRECT_DATABASE_URL": database_url(server, migrated_database)}
+    for command in ("migrate", "auditpartitions", "dbhealth"):
         result = manage(command, **urls)
         assert result.returncode == 0, result.stderr
     result = manage("dbbackup", BACKUP_URL=f"file://{tmp_path}", **urls)

@@ -22,12 +22,11 @@ class Pair:
     primary: EmbeddedServer
     standby: EmbeddedServer
 
-    def url(self, database: str = "keyhub", user: str = "keyhub", **parameters: str) -> str:
+    def url(self, database: str = "keyhub") -> str:
         """Both servers, in an order that does not tell which of them is the primary."""
         servers = sorted([self.primary, self.standby], key=lambda server: server.folder)
         hosts = ",".join(str(server.socket_directory) for server in servers)
-        query = {"host": hosts, "user": user, **parameters}
-        return f"postgres:///{database}?" + "&".join(f"{name}={value}" for name, value in query.items())
+        return f"postgres:///{database}?host={hosts}&user=keyhub"
 
     def kill_primary(self) -> None:
         """As if its machine were switched off: nothing of it ends by itself."""

@@ -1,4 +1,4 @@
-"""A failover by Patroni: three servers, synchronous_mode, etcd. CI runs it by its name, for it takes two minutes.
+"""A failover by Patroni: three servers, synchronous_mode, etcd. It takes more than a minute: CI runs it by its name.
 
     pytest -n 0 -s tests/failover/patroni.py
 
