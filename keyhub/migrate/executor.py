@@ -67,7 +67,8 @@ class SafeMigrationExecutor(MigrationExecutor):
     ):
         """`plan` is what to run instead of the way to the targets that migrate() is given."""
         super().__init__(connection, progress_callback)
-        if connection.alias == placement.ADMIN:
+        self.is_of_admin = connection is not None and connection.alias == placement.ADMIN
+        if self.is_of_admin:
             self.loader = DatabaseLoader(connection)
         self.policy = policy
         self.tell = tell
@@ -119,7 +120,7 @@ class SafeMigrationExecutor(MigrationExecutor):
     # In the Admin database migrations that do nothing stand among those to run, and change the models all the same.
 
     def _create_project_state(self, with_applied_migrations=False):
-        if self.connection.alias != placement.ADMIN or not with_applied_migrations:
+        if not self.is_of_admin or not with_applied_migrations:
             return super()._create_project_state(with_applied_migrations)
         state = ProjectState(real_apps=self.loader.unmigrated_apps)
         for migration, _ in self.migration_plan(self.loader.graph.leaf_nodes(), clean_start=True):
@@ -129,7 +130,7 @@ class SafeMigrationExecutor(MigrationExecutor):
         return state
 
     def _migrate_all_forwards(self, state, plan, full_plan, fake, fake_initial):
-        if self.connection.alias != placement.ADMIN:
+        if not self.is_of_admin:
             return super()._migrate_all_forwards(state, plan, full_plan, fake, fake_initial)
         to_run = {migration for migration, _ in plan}
         state = ProjectState(real_apps=self.loader.unmigrated_apps)

@@ -16,6 +16,7 @@ from keyhub.splitadmin import procedure
 from keyhub.splitadmin.sessions import session
 from keyhub.store import Store
 from tests.backups import aged, both_backed_up, refusals, said, whole
+from tests.test_embedded import temporary_folder
 
 pytestmark = pytest.mark.once
 
@@ -23,11 +24,12 @@ DEFAULT = "default"
 
 
 @pytest.fixture(scope="module")
-def other_server(tmp_path_factory, server) -> Iterator[EmbeddedServer]:
-    other = EmbeddedServer(tmp_path_factory.mktemp("other") / "server", server.program("postgres").parent)
-    other.start()
-    yield other
-    other.stop()
+def other_server(server) -> Iterator[EmbeddedServer]:
+    with temporary_folder() as folder:
+        other = EmbeddedServer(folder / "server", server.program("postgres").parent)
+        other.start()
+        yield other
+        other.stop()
 
 
 @pytest.fixture

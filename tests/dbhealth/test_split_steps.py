@@ -1,5 +1,7 @@
 """dbhealth beside a move of the Admin database: each step is told as a notice, and nothing else is."""
 
+import re
+
 import pytest
 
 from keyhub.dbhealth import databases
@@ -40,14 +42,20 @@ def silently(line: str) -> None:
 
 def found() -> list[tuple[str, ...]]:
     return [
-        (report.database, finding.severity, f"{finding.id} {finding.object}", finding.problem, finding.mend)
+        (
+            report.database,
+            finding.severity,
+            f"{finding.id} {finding.object}",
+            re.sub(r"\d+ s$", "some s", finding.problem),
+            finding.mend,
+        )
         for report in databases.run_everywhere()
         for finding in report.findings
     ]
 
 
 def moving(where: str, step: str, mend: str) -> list[tuple[str, ...]]:
-    problem = f"{where} a move is under way ({step}), for 0 s"
+    problem = f"{where} a move is under way ({step}), for some s"
     return [("default", "notice", "keyhub.H062 keyhub_split", problem, f"manage.py splitadmin{mend}")]
 
 
