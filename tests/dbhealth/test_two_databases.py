@@ -93,6 +93,14 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def come_to_be_told(told: list[tuple[str, str, str, str]]) -> None:
+    """Wait until a run finds just this."""
+    deadline = time.monotonic() + PATIENCE_S
+    while found() != told and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found() == told
+
+
 @pytest.fixture
 def impatient(monkeypatch) -> None:
     """Who knows that something is gone does not wait for it."""
@@ -536,7 +544,7 @@ def test_a_slot_that_is_gone(split, run, mend, impatient):
             "the replication slot does not exist: what is written here never comes to the database 'default'",
         ),
     ]
-    wait_until(lambda: found() == told)  # the server begins the worker anew, each time for a moment
+    come_to_be_told(told)  # the server begins the worker anew, each time for a moment
     mend(ADMIN, only={"keyhub.H064"})
     assert found() == []
 
@@ -681,7 +689,7 @@ def test_changes_of_rows_that_are_not_there(run, mend):
     if connections[ADMIN].pg_version >= 180000:
         problem = "updates of rows that are not here have gone by, 1 in all"
         told = [("default", "notice", "keyhub.H067 keyhub_to_default", problem)]
-        wait_until(lambda: found() == told)  # the worker hands its count in when it has nothing else to do
+        come_to_be_told(told)  # the worker hands its count in when it has nothing else to do
     mend("default", **ROWS)
     assert found(data=True) == []
 
