@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from auth_sessions.lifetimes import lifetime_of
 from auth_sessions.tokens import digest, new_token
 from keyhub.client_input import storable_text
-from keyhub.statements import StatementQuerySet, one_statement
+from keyhub.statements import StatementQuerySet, follows_moves, one_statement
 
 if TYPE_CHECKING:
     from auth_sessions.models import ConsoleSession
@@ -49,6 +49,7 @@ class ConsoleSessionQuerySet(StatementQuerySet):
         """Those that have not expired, by the database's clock."""
         return self.filter(expires_at__gt=Now())
 
+    @follows_moves
     def start(self, organization_id: str, *, lifetime: timedelta | None = None) -> tuple[ConsoleSession, str]:
         """Start a session; return its row and the token, which only the browser keeps.
 

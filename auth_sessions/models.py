@@ -14,7 +14,7 @@ from auth_sessions.console_sessions import ConsoleSessionQuerySet
 from auth_sessions.oauth_states import OAuthStateQuerySet
 from auth_sessions.sessions import SessionQuerySet
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
-from keyhub.statements import rows_of
+from keyhub.statements import MovingModel, rows_of
 from tenancy.models import TenantMembership
 
 DIGEST = "^[0-9a-f]{64}$"
@@ -131,7 +131,7 @@ class OAuthState(models.Model):
         return str(self.id)
 
 
-class ConsoleSession(models.Model):
+class ConsoleSession(MovingModel):
     """A session in an organization's own console."""
 
     id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)

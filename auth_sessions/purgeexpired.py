@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from django.db import DatabaseError, connections, transaction
 from psycopg import errors
 
+from keyhub import placement
+from keyhub.statements import follows_moves
+
 BATCH_ROWS = 1_000
 LOCK_TIMEOUT_MS = 500
 KEEP_DAYS = 30
@@ -30,19 +33,22 @@ class PurgeLockError(PurgeError):
 
 @dataclass(frozen=True)
 class Purge:
-    """What has ended in one database, for sessions more than `keep_days` ago."""
+    """What has ended, for sessions more than `keep_days` ago; where each is written, or of `database` alone."""
 
-    database: str
+    database: str | None = None
     keep_days: int = KEEP_DAYS
 
     def planned(self) -> dict[str, int]:
         """How many rows of each table would be deleted."""
         counts = {}
-        with connections[self.database].cursor() as cursor:
-            for table in CONDITIONS:
+        for table in self.tables():
+            with connections[placement.home_of(table)].cursor() as cursor:
                 cursor.execute(f"SELECT count(*) FROM {table} WHERE {self._condition(table)}")  # noqa: S608 own words
                 counts[table] = cursor.fetchone()[0]
         return counts
+
+    def tables(self) -> list[str]:
+        return [table for table in CONDITIONS if self.database in (None, placement.home_of(table))]
 
     def run(self, advance: Callable[[str, int], None]) -> None:
         """Delete them, and tell `advance` the table and the number of rows after each batch.
@@ -50,18 +56,20 @@ class Purge:
         Each batch is a transaction of its own, so it can be killed at any moment. Rows that somebody holds are left to
         the next run. Raises PurgeError.
         """
-        for table in CONDITIONS:
+        for table in self.tables():
             while deleted := self._delete_batch(table):
                 advance(table, deleted)
 
+    @follows_moves
     def _delete_batch(self, table: str) -> int:
+        database = placement.home_of(table)
         # An array, not IN: the inner SELECT is then run once, whatever the plan is.
         statement = (
             f"DELETE FROM {table} WHERE id = ANY (ARRAY(SELECT id FROM {table} WHERE {self._condition(table)} "  # noqa: S608
             f"ORDER BY {ORDER[table]} LIMIT {BATCH_ROWS} FOR UPDATE SKIP LOCKED))"
         )
         try:
-            with transaction.atomic(using=self.database), connections[self.database].cursor() as cursor:
+            with transaction.atomic(using=database), connections[database].cursor() as cursor:
                 cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
                 cursor.execute(statement)
                 return cursor.rowcount

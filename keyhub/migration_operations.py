@@ -12,6 +12,7 @@ from django.db.migrations.operations.base import Operation
 from django.db.models import F, Index, Model
 from django.db.models.expressions import OrderBy
 
+from keyhub import placement
 from keyhub.identifiers import with_ending
 from keyhub.sql_text import statements
 
@@ -20,7 +21,8 @@ class RunSQLFile(Operation):
     """Run `<app>/sql/<name>.up.sql`, and `<app>/sql/<name>.down.sql` on the way back.
 
     For what Django cannot say: triggers, functions, partitions. Its statements are sent as they are, one by one, so `%`
-    means itself. Raises FileNotFoundError where a file is missing.
+    means itself; where the Admin database is one of its own, each runs where all tables live that it names. Raises
+    FileNotFoundError where a file is missing.
     """
 
     reduces_to_sql = True
@@ -40,6 +42,10 @@ class RunSQLFile(Operation):
         """Return the file for a direction, `up` or `down`."""
         return Path(apps.get_app_config(app_label).path) / "sql" / f"{self.name}.{direction}.sql"
 
+    def statements(self, app_label: str, direction: str) -> list[str]:
+        """The statements of the file for a direction."""
+        return statements(self.path(app_label, direction).read_text(encoding="utf-8"))
+
     def state_forwards(self, app_label, state):
         for operation in self.state_operations:
             operation.state_forwards(app_label, state)
@@ -51,12 +57,14 @@ class RunSQLFile(Operation):
         self._run(app_label, "down", schema_editor)
 
     def _run(self, app_label, direction, schema_editor):
-        if router.allow_migrate(schema_editor.connection.alias, app_label):
+        alias = schema_editor.connection.alias
+        if router.allow_migrate(alias, app_label, sql_file=self.name):
             # Django keeps constraints and indexes back until the migration's end; the file is to see whole tables.
             while schema_editor.deferred_sql:
                 schema_editor.execute(schema_editor.deferred_sql.pop(0), params=None)
-            for statement in statements(self.path(app_label, direction).read_text(encoding="utf-8")):
-                schema_editor.execute(statement, params=None)
+            for statement in self.statements(app_label, direction):
+                if placement.runs(alias, app_label, statement):
+                    schema_editor.execute(statement, params=None)
 
     def describe(self) -> str:
         return f"Run {self.name}.up.sql"
@@ -111,7 +119,7 @@ class RefuseRows(Operation):
         pass
 
     def database_forwards(self, app_label, schema_editor, from_state, to_state):
-        if router.allow_migrate(schema_editor.connection.alias, app_label):
+        if placement.lives(schema_editor.connection.alias, self.table):
             schema_editor.execute(self._sql(), params=None)
 
     def database_backwards(self, app_label, schema_editor, from_state, to_state):

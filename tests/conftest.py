@@ -19,6 +19,7 @@ from psycopg import sql
 from keyhub.embedded import EmbeddedServer
 from tests.postgres import MEMORY, server_folder
 from tests.processes import REPOSITORY, Run
+from tests.two_databases import TwoDatabases, made
 
 APPS = sorted(path.parent for path in REPOSITORY.glob("*/apps.py"))
 TEMPLATE = "keyhub_template"
@@ -58,6 +59,8 @@ def server() -> EmbeddedServer:
     with server.connect() as admin:
         # Tests bring deadlocks about on purpose; a second each is too long to wait.
         admin.execute("ALTER SYSTEM SET deadlock_timeout = '20ms'")
+        # So is the pause of five seconds before replication's workers begin anew.
+        admin.execute("ALTER SYSTEM SET wal_retrieve_retry_interval = '20ms'")
         admin.execute("SELECT pg_reload_conf()")
     return server
 
@@ -165,6 +168,44 @@ def connected_to(django_db_blocker) -> Iterator[Callable]:
     """Point Django's default connection at another database: `with connected_to(empty_database): …`."""
     with django_db_blocker.unblock():
         yield _connected_to
+
+
+@pytest.fixture(scope="session")
+def make_two_databases(server, template, worker_id, django_db_blocker) -> Callable:
+    """Make a tenant database at the newest version and an empty Admin database: `with make_two_databases() as two:`."""
+
+    @contextmanager
+    def make_two_databases() -> Iterator[TwoDatabases]:
+        with (
+            _temporary_database(server, worker_id, template) as tenant,
+            _temporary_database(server, worker_id, "template1") as admin,
+            django_db_blocker.unblock(),
+            _connected_to(tenant),
+            made(tenant, admin, server) as databases,
+        ):
+            yield databases
+
+    return make_two_databases
+
+
+@pytest.fixture
+def two_databases(make_two_databases) -> Iterator[TwoDatabases]:
+    """A tenant database at the newest version and an empty Admin database; Django's aliases are these as well."""
+    with make_two_databases() as databases:
+        yield databases
+
+
+@contextmanager
+def connected_by(entry: dict) -> Iterator[None]:
+    """Point Django's default connection, in every thread, at what an entry of DATABASES names."""
+    before, own = connections.settings["default"], connections["default"]
+    connections.settings["default"] = {**before, **entry}
+    connections["default"] = connections.create_connection("default")
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        connections["default"], connections.settings["default"] = own, before
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import re
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
@@ -43,6 +43,8 @@ def main(*arguments: str) -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyhub.settings")
     django.setup()
     load()
+    if arguments[0] == "down":
+        _render_once()
     if arguments[0] == "watch":
         _tell(_run([*arguments[1:]])[1])
         return 0
@@ -73,6 +75,41 @@ def load() -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+
+
+def _render_once() -> None:
+    """Render the models before each migration, with which each run on the way down would begin."""
+    from django.db.migrations.migration import Migration
+    from django.db.migrations.state import ProjectState
+
+    from keyhub.management.commands.migrate import LockPolicy, SafeMigrationExecutor, version_list
+
+    Migration.mutate_state = _remembering(Migration.mutate_state)
+    executor = SafeMigrationExecutor(None, policy=LockPolicy(), tell=print, versions=version_list.read())
+    state = ProjectState(real_apps=executor.loader.unmigrated_apps)
+    state.apps  # noqa: B018 renders it
+    for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True):
+        state = migration.mutate_state(state)
+
+
+def _remembering(mutate_state: Callable) -> Callable:
+    """Migration.mutate_state, but a state after the same migrations as one of before is that one, which is rendered."""
+    states = {}
+
+    def remembering(migration, state, preserve=True):
+        known = getattr(state, "migrations", None if state.models else ())
+        if known is None:
+            return mutate_state(migration, state, preserve)
+        migrations = (*known, str(migration))
+        if preserve and migrations in states:
+            return states[migrations]
+        state = mutate_state(migration, state, preserve)
+        state.migrations = migrations
+        if preserve:
+            states[migrations] = state
+        return state
+
+    return remembering
 
 
 def _run(arguments: list[str], killed: Counter[Place] | None = None) -> tuple[bool, list[Place]]:

@@ -13,6 +13,8 @@ import psutil
 
 # What a developer's shell or .env says must not reach the tests.
 SETTINGS = (
+    "ADMIN_DATABASE_URL",
+    "ADMIN_DIRECT_DATABASE_URL",
     "ALLOWED_HOSTS",
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",
@@ -23,11 +25,13 @@ SETTINGS = (
     "DATABASE_URL",
     "DEBUG",
     "DEMO_DATA",
+    "DIRECT_DATABASE_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
     "LANGUAGE_CODE",
     "METRICS_TOKEN",
     "POSTGRES_BIN",
+    "REPLICA_DATABASE_URL",
     "SECOND_FACTOR",
     "SECRET_KEY",
 )

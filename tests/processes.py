@@ -3,7 +3,7 @@
     python -m tests.processes SOCKET    loads the packages, and forks a process for each run that it is asked for
 
 A run reads the environment, the settings, and all code of KeyHub itself: the one that forks has loaded nothing of it.
-tests/test_make_up.py, tests/test_settings.py and tests/test_embedded.py start Python anew.
+tests/test_make_up.py, tests/test_embedded.py, and tests/test_settings.py for its checkouts start Python anew.
 """
 
 import atexit
@@ -25,6 +25,8 @@ REPOSITORY = Path(__file__).parent.parent
 MANAGE = REPOSITORY / "manage.py"
 LONGEST_REQUEST_BYTES = 1_000_000
 LONGEST_RUN_S = 600
+DESCRIPTORS = 3  # of a run: its output, its errors, and where it is told how it ended
+MOST_AT_ONCE = 8
 # What manage.py loads of packages, as far as it reads no settings. Nothing that starts threads: they stay behind.
 PACKAGES = (
     "django.conf.urls.i18n",
@@ -77,15 +79,32 @@ class Run:
     """A process that runs manage.py with the warnings as errors; as subprocess.Popen, as far as tests ask it."""
 
     def __init__(self, *arguments: str, cwd: Path = REPOSITORY, env: dict[str, str]):
-        self.args = ["manage.py", *arguments]
-        ends = [os.pipe() for _ in range(3)]
-        self.stdout, self.stderr, self._told = (os.fdopen(reading, encoding="utf-8") for reading, _ in ends)
+        self._start([self], arguments, cwd, env)
+
+    @classmethod
+    def at_once(cls, number: int, *arguments: str, cwd: Path = REPOSITORY, env: dict[str, str]) -> list["Run"]:
+        """Start so many at the same moment. They are forked from one that has loaded KeyHub and its migrations, too."""
+        runs = [cls.__new__(cls) for _ in range(number)]
+        cls._start(runs, arguments, cwd, env)
+        return runs
+
+    @staticmethod
+    def _start(runs: list["Run"], arguments: tuple[str, ...], cwd: Path, env: dict[str, str]) -> None:
         request = json.dumps({"arguments": arguments, "cwd": str(cwd), "environment": env}).encode()
-        socket.send_fds(_forker(), [request], [writing for _, writing in ends])
-        for _, writing in ends:
-            os.close(writing)
-        self.pid = int(self._told.readline())
+        descriptors = [descriptor for run in runs for descriptor in run._open(arguments)]
+        socket.send_fds(_forker(), [request], descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        for run in runs:
+            run.pid = int(run._told.readline())
+
+    def _open(self, arguments: tuple[str, ...]) -> list[int]:
+        """Open what it is heard by; the ends that it writes to."""
+        self.args = ["manage.py", *arguments]
         self.returncode: int | None = None
+        ends = [os.pipe() for _ in range(DESCRIPTORS)]
+        self.stdout, self.stderr, self._told = (os.fdopen(reading, encoding="utf-8") for reading, _ in ends)
+        return [writing for _, writing in ends]
 
     def wait(self) -> int:
         if self.returncode is None:
@@ -161,19 +180,54 @@ def _serve(requests: socket.socket) -> None:
     os.write(1, b".")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever waits for a run is no child to be waited for
     while True:
-        request, descriptors, _, _ = socket.recv_fds(requests, LONGEST_REQUEST_BYTES, 3)
+        request, descriptors, _, _ = socket.recv_fds(requests, LONGEST_REQUEST_BYTES, DESCRIPTORS * MOST_AT_ONCE)
         if not request:
             return
         if os.fork() == 0:
             requests.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            _start(*descriptors, **json.loads(request))
+            _surround(**json.loads(request))
+            if len(descriptors) > DESCRIPTORS:
+                _load()
+            while len(descriptors) > DESCRIPTORS:
+                if os.fork() == 0:
+                    for descriptor in descriptors[DESCRIPTORS:]:
+                        os.close(descriptor)
+                    break
+                for descriptor in descriptors[:DESCRIPTORS]:
+                    os.close(descriptor)
+                del descriptors[:DESCRIPTORS]
+            _start(*descriptors[:DESCRIPTORS])
             return
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _start(stdout: int, stderr: int, told: int, arguments: list[str], cwd: str, environment: dict[str, str]) -> None:
+def _surround(arguments: list[str], cwd: str, environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = [str(MANAGE), *arguments]
+    sys.path[:1] = [str(REPOSITORY), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
+    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
+    importlib.invalidate_caches()
+
+
+def _load() -> None:
+    """Load what each of several runs would load anew."""
+    import django
+    from django.core.management import get_commands, load_command_class
+    from django.db.migrations.loader import MigrationLoader
+
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "keyhub.settings")
+    django.setup()
+    load_command_class(get_commands()[sys.argv[1]], sys.argv[1])
+    MigrationLoader(connection=None)
+    gc.collect()
+    gc.freeze()
+
+
+def _start(stdout: int, stderr: int, told: int) -> None:
     """Fork once more: the child runs manage.py, the parent tells how it ended."""
     pid = os.fork()
     if pid:
@@ -187,13 +241,6 @@ def _start(stdout: int, stderr: int, told: int, arguments: list[str], cwd: str, 
     for descriptor, place in ((stdout, 1), (stderr, 2)):
         os.dup2(descriptor, place)
         os.close(descriptor)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(cwd)
-    sys.argv = [str(MANAGE), *arguments]
-    sys.path[:1] = [str(REPOSITORY), *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
-    sys.dont_write_bytecode = bool(environment.get("PYTHONDONTWRITEBYTECODE"))
-    importlib.invalidate_caches()
     runpy.run_path(str(MANAGE), run_name="__main__")
 
 

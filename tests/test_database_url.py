@@ -61,6 +61,11 @@ def test_embedded(url, folder, bin_directory):
     }
 
 
+def test_another_variable_is_named():
+    with pytest.raises(ImproperlyConfigured, match=r"^ADMIN_DATABASE_URL is no URL\. "):
+        database_from_url("keyhub", "ADMIN_DATABASE_URL")
+
+
 NO_FOLDER = (
     "DATABASE_URL names no folder for an embedded PostgreSQL. Set it to embedded:///absolute/folder or "
     "embedded:///absolute/folder?bin=/folder/of/postgres/programs."

@@ -466,6 +466,9 @@ def test_a_run_takes_a_handful_of_round_trips(connected_to, migrated_database):
         with connection.execute_wrapper(count):
             assert dbhealth.run("default").findings == []
     assert len(statements) <= 17
+    # Where there is one database, nothing else is asked about a second one.
+    assert sum("keyhub_split" in statement for statement in statements) == 1
+    assert not any("pg_subscription" in statement for statement in statements)
 
 
 # What it prints, and its exit code

@@ -63,9 +63,9 @@ def made_server() -> Iterator[EmbeddedServer]:
 
 
 @contextlib.contextmanager
-def temporary_folder() -> Iterator[Path]:
+def temporary_folder(place: Path | None = None) -> Iterator[Path]:
     """A folder that everybody may pass through, removed with all servers in it."""
-    folder = Path(tempfile.mkdtemp(prefix="keyhub-embedded-"))
+    folder = Path(tempfile.mkdtemp(prefix="keyhub-embedded-", dir=place))
     folder.chmod(0o755)
     yield folder
     # Whoever is still dying may write, and a postmaster may just have started somebody.

@@ -33,6 +33,8 @@ OFFERED_BY_KEYHUB = {
     "keyhub.dbhealth",
     "keyhub.foreign_keys",
     "keyhub.migration_operations",
+    "keyhub.placement",
+    "keyhub.replicas",
     "keyhub.statements",
     "keyhub.store",
     "keyhub.transaction_ids",

@@ -14,8 +14,8 @@ from psycopg import sql
 from keyhub.lockledger import ledger, modes
 from keyhub.lockledger.scratch import scratch_name
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
-from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
 from pathlib import Path
@@ -391,21 +391,18 @@ def test_a_statement_that_cannot_be_watched_is_not_held_up(project, server, empt
 
 
 @needs_pgbouncer
-def test_behind_a_pooler(project, server, empty_database, tmp_path, databases):
-    def url(port: int) -> str:
-        return f"postgres://keyhub@127.0.0.1:{port}/{empty_database}"
-
+def test_behind_a_pooler(project, server, empty_database, databases):
     project.migration("0002_more", "SQL('ALTER TABLE item ADD COLUMN more text', SQL.noop)")
     project.migration("0003_index", "SQL('CREATE INDEX CONCURRENTLY ON item (name)')", atomic=False)
-    with pgbouncer(server, tmp_path, "transaction") as port:
-        result = project.lockledger(DATABASE_URL=url(port))
+    with pgbouncer(server, "transaction") as pooler:
+        result = project.lockledger(DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stderr) == (
         1,
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
-    with pgbouncer(server, tmp_path, "session") as port:
-        result = project.lockledger(DATABASE_URL=url(port))
+    with pgbouncer(server, "session") as pooler:
+        result = project.lockledger(DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stderr) == (0, "")
     assert project.said_of("0002_more up")[1:] == ["locks item ACCESS EXCLUSIVE"]
     assert project.said_of("0003_index up")[1:] == ["locks item SHARE UPDATE EXCLUSIVE"]

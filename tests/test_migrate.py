@@ -2,12 +2,9 @@
 
 import os
 import re
-import shutil
 import signal
-import socket
 import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +16,7 @@ from keyhub.migrate.runner_lock import lock_key
 from keyhub.migrate.statements import index_built_concurrently, is_patient
 from tests.adopt import golang_migrate
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
 
 # What it tells does not depend on the version of PostgreSQL; tests/test_migrations.py runs on the oldest, too.
@@ -76,6 +74,10 @@ def migrate(sample, server, empty_database):
         def __call__(self, *arguments: str) -> subprocess.CompletedProcess:
             return self.start(*arguments).completed()
 
+        def at_once(self, number: int) -> list[subprocess.CompletedProcess]:
+            runs = Run.at_once(number, "migrate", "sample", cwd=sample, env=self.environment)
+            return [run.completed() for run in runs]
+
     return Runner()
 
 
@@ -124,9 +126,9 @@ ROUNDS = 10
 
 
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_eight_at_once_on_an_empty_database(manage, empty_database, client, round_number):
-    with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda _: manage("migrate", database=empty_database), range(8)))
+def test_eight_at_once_on_an_empty_database(server, empty_database, client, round_number):
+    environment = {**os.environ, "DATABASE_URL": database_url(server, empty_database)}
+    results = [run.completed() for run in Run.at_once(8, "migrate", env=environment)]
     assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
     workers = [result for result in results if "Applying" in result.stdout]
     assert len(workers) == 1
@@ -139,8 +141,7 @@ def test_eight_at_once_run_a_data_migration_once(sample, migrate, client):
     for _ in range(ROUNDS):
         assert migrate("sample", "0001").returncode == 0
         client.execute("TRUNCATE item")
-        with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda _: migrate(), range(8)))
+        results = migrate.at_once(8)
         assert [result.returncode for result in results] == [0] * 8
         assert client.execute("SELECT count(*) FROM item").fetchone() == (1,)
         assert recorded(client) == ["0001_items", "0002_fill"]
@@ -151,8 +152,7 @@ def test_eight_at_once_build_an_index_concurrently(sample, migrate, client):
     write_migration(sample, "0002_index", index, atomic=False)
     for _ in range(ROUNDS):
         assert migrate("sample", "0001").returncode == 0
-        with ThreadPoolExecutor(8) as pool:
-            results = list(pool.map(lambda _: migrate(), range(8)))
+        results = migrate.at_once(8)
         assert [result.returncode for result in results] == [0] * 8, [result.stderr for result in results]
         assert client.execute(
             "SELECT indisvalid FROM pg_index WHERE indexrelid = 'item_name'::regclass"
@@ -642,62 +642,23 @@ def test_which_index_is_built_concurrently(statement, index):
 # Behind a pooler
 
 
-@contextmanager
-def pgbouncer(server, folder: Path, pool_mode: str):
-    """A PgBouncer in front of the test server; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    config = folder / "pgbouncer.ini"
-    config.write_text(
-        f"[databases]\n* = host={server.socket_directory} user=keyhub\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {pool_mode}\nignore_startup_parameters = extra_float_digits\n"
-    )
-    identity = {}
-    if os.geteuid() == 0:
-        # Like PostgreSQL it refuses to run as root, and the server's socket is for the server's user alone.
-        owner = server.folder.stat()
-        identity = {"user": owner.st_uid, "group": owner.st_gid or owner.st_uid, "extra_groups": []}
-        for directory in (folder, *folder.parents):
-            directory.chmod(directory.stat().st_mode | 0o001)
-    process = subprocess.Popen(
-        [shutil.which("pgbouncer"), "--quiet", config], **identity, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-
-    def listens() -> bool:
-        assert process.poll() is None, process.stderr.read()
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_until(listens)
-        yield port
-    finally:
-        process.terminate()
-        process.communicate()
-
-
-needs_pgbouncer = pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
-
-
 @needs_pgbouncer
-def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path, client):
-    with pgbouncer(server, tmp_path, "transaction") as port:
-        result = manage("migrate", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, client):
+    with pgbouncer(server, "transaction") as pooler:
+        result = manage("migrate", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
     assert client.execute("SELECT to_regclass('users')").fetchone() == (None,)
 
 
 @needs_pgbouncer
-def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database, tmp_path):
-    with pgbouncer(server, tmp_path, "session") as port:
-        result = manage("migrate", "-v0", DATABASE_URL=f"postgres://keyhub@127.0.0.1:{port}/{empty_database}")
+def test_a_pooler_in_session_mode_is_as_good_as_the_server(manage, server, empty_database):
+    with pgbouncer(server, "session") as pooler:
+        result = manage("migrate", "-v0", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stderr) == (0, "")
 
 

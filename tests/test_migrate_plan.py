@@ -12,8 +12,8 @@ import pytest
 from keyhub.dbversion import version_list
 from keyhub.lockledger import ledger
 from tests.conftest import REPOSITORY, database_url
+from tests.pooler import needs_pgbouncer, pgbouncer
 from tests.processes import Run
-from tests.test_migrate import needs_pgbouncer, pgbouncer
 
 SETTINGS = """
 from pathlib import Path
@@ -95,7 +95,10 @@ def client(server, migrated_database):
 NOT_PLANNED_ON_THE_WAY_DOWN = {"axes.0002_auto_20151217_2044": 2}
 
 
+# The statements are Django's and ours, whatever the server. On the oldest PostgreSQL, too, they are the ledger's:
+# test_the_committed_ledger_is_current.
 @pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.once
 def test_the_committed_ledger_knows_every_statement_of_the_plan(manage, empty_database, migrated_database, direction):
     """And the plan shows every statement that the ledger has seen: collected, none is lost."""
     arguments = ["--to", "zero"] if direction == "down" else []
@@ -196,6 +199,7 @@ def test_steps_back(project):
 
 
 @pytest.mark.parametrize("arguments", [[f"--down={len(version_list.read()) - 4}"], ["--to=4"]])
+@pytest.mark.once
 def test_versions_back(manage, migrated_database, arguments):
     """--plan asks nobody about what would be lost, and takes nothing back."""
     result = manage("migrate", "--plan", *arguments, database=migrated_database)
@@ -372,16 +376,15 @@ def test_nothing_is_written(project, client, migrated_database):
 
 
 @needs_pgbouncer
-def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database, tmp_path):
+def test_a_pooler_in_transaction_mode_is_refused(manage, server, empty_database):
     """Its other clients would be given a session in which nothing can be written."""
-    with pgbouncer(server, tmp_path, "transaction") as port:
-        url = f"postgres://keyhub@127.0.0.1:{port}/{empty_database}"
-        result = manage("migrate", "--plan", DATABASE_URL=url)
+    with pgbouncer(server, "transaction") as pooler:
+        result = manage("migrate", "--plan", DATABASE_URL=pooler.url(empty_database))
     assert (result.returncode, result.stdout, result.stderr) == (
         1,
         "",
         "CommandError: the database is reached through a pooler in transaction mode, which hands a session's locks and "
-        "settings to other clients. Set DATABASE_URL to the server itself for migrate.\n",
+        "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands.\n",
     )
 
 

@@ -278,6 +278,13 @@ FOREIGN_KEYS = {
 
 UPDATED_AT_TABLES = ("users", "user_identities", "tenants", "tenant_memberships", "groups", "organizations")
 UPDATED_AT_TRIGGERS = {(table, f"update_{table}_updated_at") for table in UPDATED_AT_TABLES}
+# Asleep, until splitadmin wakes them.
+OF_COPIES = {
+    ("organizations", "refuse_deletion"),
+    ("organizations", "refuse_writes_of_copy"),
+    ("organization_domains", "refuse_writes_of_copy"),
+    ("console_sessions", "refuse_writes_of_copy"),
+}
 OTHER_TRIGGERS = {
     ("users", "clear_users_email_verified_at"),
     ("users", "forget_identities"),
@@ -459,8 +466,14 @@ def test_triggers_are_enabled_and_serve_updated_at():
         "JOIN pg_proc ON pg_proc.oid = tgfoid JOIN pg_class ON pg_class.oid = tgrelid "
         "WHERE NOT tgisinternal AND NOT relispartition AND relname NOT IN ('audit_seals', 'audit_archives')"
     )
-    assert {(table, name) for table, name, _, _ in found} == UPDATED_AT_TRIGGERS | OTHER_TRIGGERS
-    assert {enabled for _, _, enabled, _ in found} == {"O"}
+    assert {(table, name) for table, name, _, _ in found} == UPDATED_AT_TRIGGERS | OTHER_TRIGGERS | OF_COPIES
+    enabled = {(table, name): enabled for table, name, enabled, _ in found}
+    assert {trigger for trigger in enabled if enabled[trigger] == "D"} == OF_COPIES
+    # A suspension that arrives by replication ends sessions, too.
+    assert {trigger for trigger in enabled if enabled[trigger] == "A"} == {
+        ("organizations", "end_sessions_of_organizations")
+    }
+    assert set(enabled.values()) == {"O", "D", "A"}
     functions = {function for table, name, _, function in found if (table, name) in UPDATED_AT_TRIGGERS}
     assert functions == {"update_updated_at_column"}
 

@@ -117,9 +117,13 @@ def checkout() -> Iterator[Path]:
         yield parent / "checkout"
 
 
-def environment_of(server, database: str, **more: str) -> dict[str, str]:
+def environment_of(url: str, **more: str) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "DATABASE_URL": database_url(server, database), **more}
+    return {**kept, "DATABASE_URL": url, **more}
+
+
+def production_environment(url: str, **more: str) -> dict[str, str]:
+    return environment_of(url, DEBUG="off", SECRET_KEY=SECRET_KEY, ALLOWED_HOSTS="keyhub.example.com", **more)
 
 
 def make_serve(port: int) -> list[str]:
@@ -130,7 +134,7 @@ def make_serve(port: int) -> list[str]:
 @pytest.mark.long
 def test_make_serve(checkout, server, migrated_database):
     port = free_port()
-    environment = environment_of(server, migrated_database)
+    environment = environment_of(database_url(server, migrated_database))
     # As on a laptop: DEBUG is on in .env, and DATABASE_URL stands there.
     (checkout / ".env").write_text(f"DEBUG=on\nDATABASE_URL={environment.pop('DATABASE_URL')}\n")
     made = checkout / ".serve"
@@ -229,11 +233,9 @@ def image() -> Iterator[Path]:
 
 
 @contextmanager
-def production(folder: Path, server, database: str, **more: str) -> Iterator[Site]:
+def production(folder: Path, url: str, **more: str) -> Iterator[Site]:
     port = free_port()
-    environment = environment_of(
-        server, database, DEBUG="off", SECRET_KEY=SECRET_KEY, ALLOWED_HOSTS="keyhub.example.com", **more
-    )
+    environment = production_environment(url, **more)
     if not (folder / "staticfiles").exists():
         collect = [sys.executable, "manage.py", "collectstatic", "--no-input", "--verbosity=0"]
         subprocess.run(collect, cwd=folder, env=environment, check=True)
@@ -276,7 +278,7 @@ def signing_in(site: Site, client: psycopg.Connection) -> Iterator[Future[Respon
 def test_production_behind_a_proxy(image, server, migrated_database):
     with (
         server.connect(migrated_database) as client,
-        production(image, server, migrated_database, BEHIND_TLS_PROXY="on") as site,
+        production(image, database_url(server, migrated_database), BEHIND_TLS_PROXY="on") as site,
     ):
         plain = site.ask("/admin/login/", Host="keyhub.example.com")
         assert (plain.status, plain.headers["Location"]) == (301, "https://keyhub.example.com/admin/login/")
@@ -324,6 +326,7 @@ def test_production_behind_a_proxy(image, server, migrated_database):
 
 def test_without_static_files_it_does_not_start(image, server, migrated_database):
     (image / "staticfiles").mkdir()  # and nothing in it
-    with pytest.raises(AssertionError) as excinfo, production(image, server, migrated_database):
+    url = database_url(server, migrated_database)
+    with pytest.raises(AssertionError) as excinfo, production(image, url):
         pass
     assert "keyhub: the static files are not collected. Run manage.py collectstatic first." in str(excinfo.value)

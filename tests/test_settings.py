@@ -14,8 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from tests.conftest import database_url
+from tests.processes import REPOSITORY, Run
 
-REPOSITORY = Path(__file__).parent.parent
 PRODUCTION = {
     "DEBUG": "off",
     "SECRET_KEY": secrets.token_urlsafe(50),
@@ -36,14 +36,11 @@ def told(result: subprocess.CompletedProcess) -> tuple[int, str, str]:
 def manage(*arguments: str, checkout: Path = REPOSITORY, **environment: str | None) -> subprocess.CompletedProcess:
     """Run manage.py as in production, but for the given variables; None removes one."""
     variables = {**os.environ, **PRODUCTION, **environment, "LC_ALL": "C", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(
-        [sys.executable, "-W", "error", "manage.py", *arguments],
-        cwd=checkout,
-        env={name: value for name, value in variables.items() if value is not None},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {name: value for name, value in variables.items() if value is not None}
+    if checkout == REPOSITORY:
+        return Run(*arguments, env=variables).completed()
+    command = [sys.executable, "-W", "error", "manage.py", *arguments]
+    return subprocess.run(command, cwd=checkout, env=variables, capture_output=True, text=True, check=False)
 
 
 def settings(*names: str, checkout: Path = REPOSITORY, **environment: str | None) -> list:
@@ -119,6 +116,30 @@ def checkout(tmp_path) -> Callable[[str | bytes | None], Path]:
             f"DATABASE_URL names a port that is no number from 1 to 65535. Set it to {FORMS}.",
         ),
         ({"DATABASE_URL": "postgres://keyhub:hunter2@db"}, f"DATABASE_URL names no database. Set it to {FORMS}."),
+        (
+            {"REPLICA_DATABASE_URL": "postgres://keyhub:hunter2@db2/keyhub postgres://keyhub:hunter2@db3"},
+            f"REPLICA_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
+        (
+            {"REPLICA_DATABASE_URL": "embedded:///srv/keyhub", "DEBUG": "on"},
+            "REPLICA_DATABASE_URL names an embedded PostgreSQL, which is no standby. Set it to "
+            "postgres://user:password@host:5432/database, several with a space between them.",
+        ),
+        (
+            {"DIRECT_DATABASE_URL": "postgres://keyhub:hunter2@db"},
+            f"DIRECT_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
+        (
+            {"ADMIN_DATABASE_URL": "postgres://keyhub:hunter2@db"},
+            f"ADMIN_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
+        (
+            {
+                "ADMIN_DATABASE_URL": "postgres://keyhub:hunter2@db/admin",
+                "ADMIN_DIRECT_DATABASE_URL": "postgres://keyhub:hunter2@db",
+            },
+            f"ADMIN_DIRECT_DATABASE_URL names no database. Set it to {FORMS}.",
+        ),
     ],
     ids=lambda value: " ".join(f"{name}={text}" for name, text in value.items()) if isinstance(value, dict) else "",
 )
@@ -172,16 +193,20 @@ def test_server_that_cannot_go_on(server, empty_database, statement, reason):
 
 # Without which everything but backups works, with the defaults that they name.
 OPTIONAL = {
+    "ADMIN_DATABASE_URL",
+    "ADMIN_DIRECT_DATABASE_URL",
     "AUDIT_ARCHIVE_URL",
     "BACKUP_IDENTITY_FILE",
     "BACKUP_MAX_AGE",
     "BACKUP_PROVING_URL",
     "BACKUP_RECIPIENTS",
     "BACKUP_URL",
+    "DIRECT_DATABASE_URL",
     "IDENTITY_SESSION_IDLE_TIMEOUT",
     "IDENTITY_SESSION_LIFETIME",
     "METRICS_TOKEN",
     "POSTGRES_BIN",
+    "REPLICA_DATABASE_URL",
 }
 
 
@@ -249,6 +274,8 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
         ({"DEBUG": "on", "SECOND_FACTOR": "on"}, ["SECOND_FACTOR"], [True]),
         ({"SECOND_FACTOR": "off"}, ["SECOND_FACTOR"], [False]),
         ({}, ["SESSION_COOKIE_NAME", "CSRF_COOKIE_NAME"], ["__Host-session", "__Host-csrf"]),
+        ({}, ["REPLICAS", "WRITTEN_COOKIE_NAME"], [{}, "__Host-written"]),
+        ({"DEBUG": "on"}, ["WRITTEN_COOKIE_NAME"], ["written"]),
         ({}, ["SESSION_COOKIE_SECURE", "SESSION_COOKIE_HTTPONLY", "SESSION_COOKIE_SAMESITE"], [True, True, "Lax"]),
         ({}, ["SESSION_COOKIE_PATH", "SESSION_COOKIE_DOMAIN", "CSRF_COOKIE_SECURE"], ["/", None, True]),
         ({}, ["SESSION_COOKIE_AGE", "OPERATOR_SESSION_LIFETIME"], [1800, "12:00:00"]),
@@ -258,6 +285,41 @@ def test_without_env_file_and_environment_nothing_starts(checkout):
 )
 def test_values(environment, names, values):
     assert settings(*names, **environment) == values
+
+
+def test_replicas():
+    urls = "postgres://reader@h1,h2/keyhub?options=-cwork_mem%3D64MB&connect_timeout=5\n\tpostgres://reader@h3/keyhub "
+    databases, replicas = settings("DATABASES", "REPLICAS", REPLICA_DATABASE_URL=urls)
+    assert list(databases) == ["default", "replica1", "replica2"]
+    assert replicas == {alias: databases[alias] for alias in ("replica1", "replica2")}
+    assert [(each["HOST"], each["OPTIONS"]) for each in replicas.values()] == [
+        (
+            "h1,h2",
+            {
+                "application_name": "keyhub",
+                "connect_timeout": "5",
+                "options": "-cwork_mem=64MB -c default_transaction_read_only=on",
+            },
+        ),
+        (
+            "h3",
+            {
+                "application_name": "keyhub",
+                "connect_timeout": "2",
+                "options": "-c default_transaction_read_only=on",
+            },
+        ),
+    ]
+    for each in replicas.values():
+        assert (each["TEST"]["MIRROR"], each["CONN_MAX_AGE"], each["CONN_HEALTH_CHECKS"]) == ("default", 60, True)
+
+
+def test_connections_of_production():
+    urls = {"DATABASE_URL": "postgres://keyhub@pooler/keyhub", "DIRECT_DATABASE_URL": "postgres://keyhub@h1,h2/keyhub"}
+    ((_, database),) = settings("DATABASES", **urls)[0].items()  # as manage.py's commands have it
+    assert (database["ENGINE"], database["HOST"]) == ("keyhub.primary", "h1,h2")
+    assert database["OPTIONS"]["target_session_attrs"] == "read-write"
+    assert (database["CONN_MAX_AGE"], database["CONN_HEALTH_CHECKS"]) == (60, True)
 
 
 # .env

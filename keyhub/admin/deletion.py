@@ -8,8 +8,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from django.contrib.humanize.templatetags.humanize import intcomma
-from django.db import connections, models, router
+from django.db import DEFAULT_DB_ALIAS, connections, models, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.utils.translation import gettext
+
+from keyhub import placement
 
 MOST_DEPENDENTS_COUNTED = 1000
 
@@ -48,10 +51,20 @@ class Rows:
 def fates_of_dependents(model: type[models.Model], pks: list) -> dict[tuple[str, str, str], Rows]:
     """Follow the keys of the catalogue from some rows of a model: (table, action, emptied columns) -> rows.
 
-    The rows themselves come first. Each key is followed by one query per level, which reads no more than
-    MOST_DEPENDENTS_COUNTED rows.
+    Also from their copies in the tenant database, where it has some. The rows themselves come first. Each key is
+    followed by one query per level, which reads no more than MOST_DEPENDENTS_COUNTED rows.
     """
-    connection = connections[router.db_for_write(model)]
+    home = router.db_for_write(model)
+    found = _fates_in(connections[home], model, pks)
+    if home != DEFAULT_DB_ALIAS and model._meta.db_table in placement.followed_tables():
+        for fate, rows in _fates_in(connections[DEFAULT_DB_ALIAS], model, pks).items():
+            found.setdefault(fate, rows)
+    return found
+
+
+def _fates_in(
+    connection: BaseDatabaseWrapper, model: type[models.Model], pks: list
+) -> dict[tuple[str, str, str], Rows]:
     quote_name = connection.ops.quote_name
     table = model._meta.db_table
     found: defaultdict[tuple[str, str, str], Rows] = defaultdict(Rows)

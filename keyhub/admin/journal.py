@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 from django.apps import apps
 from django.contrib.auth.models import Group as PermissionGroup
-from django.db import models
+from django.db import models, router, transaction
 from django.http import HttpRequest
 
 from keyhub.client_input import client_address
@@ -50,6 +51,15 @@ def record(
         ip_address=client_address(request),
         user_agent=request.META.get("HTTP_USER_AGENT"),
     )
+
+
+def evidence_of(using: str) -> AbstractContextManager:
+    """Around a change, in its transaction: where the log lies in another database, what it tells is committed before.
+
+    So no change is without evidence; of one that then fails at its commit there is some.
+    """
+    log = router.db_for_write(apps.get_model("audit", "AuditLog"))
+    return nullcontext() if log == using else transaction.atomic(using=log)
 
 
 def latest(row: models.Model) -> list[models.Model]:

@@ -10,7 +10,7 @@ from django.contrib.admin.options import IS_POPUP_VAR
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.auth import get_permission_codename
 from django.core.exceptions import PermissionDenied
-from django.db import IntegrityError, models, router, transaction
+from django.db import DatabaseError, IntegrityError, models, router, transaction
 from django.db.models import Q
 from django.http import Http404, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -22,6 +22,7 @@ from django.utils.translation import override
 from psycopg.errors import Diagnostic
 from unfold.admin import ModelAdmin
 
+from keyhub import placement
 from keyhub.admin import journal
 from keyhub.admin.deletion import CASCADE, EMPTYING, fates_of_dependents
 from keyhub.admin.forms import DatabaseForms, KeyHubInline, as_uuid, may_be_id
@@ -31,6 +32,7 @@ from keyhub.admin.operations import Operation, offered
 from keyhub.admin.pages import LIST_TIMEOUT_MS, FirstRows, KeysetPage, Order, PagedChangeList, page_of
 from keyhub.admin.refusals import in_words, is_registered
 from keyhub.admin.sections import sections_of
+from keyhub.statements import is_moved
 
 MOST_ROWS_OF_AN_INLINE = 50
 MOST_ROWS_NAMED = 20
@@ -158,8 +160,7 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
 
     def changelist_view(self, request, extra_context=None):
         if request.method == "POST":
-            write = transaction.atomic(using=router.db_for_write(self.model))(super().changelist_view)
-            return self._or_refusal(request, write, extra_context)
+            return self._or_refusal(request, self._changed_list, extra_context)
         response = super().changelist_view(request, extra_context)
         listed = getattr(response, "context_data", {}).get("cl")
         if listed and listed.was_given_up:
@@ -169,6 +170,11 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
             )
             self.message_user(request, text % {"seconds": LIST_TIMEOUT_MS // 1000}, messages.ERROR)
         return response
+
+    def _changed_list(self, request, extra_context):
+        using = router.db_for_write(self.model)
+        with transaction.atomic(using=using), journal.evidence_of(using):
+            return super().changelist_view(request, extra_context)
 
     # Inlines that have become too long for a form (DATA_UPLOAD_MAX_NUMBER_FIELDS) give way to a list.
 
@@ -259,7 +265,8 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
     def _operate(self, request, operation: Operation, rows: list[models.Model], options: dict) -> None:
         done = []
         try:
-            with transaction.atomic(using=router.db_for_write(self.model)):
+            using = router.db_for_write(self.model)
+            with transaction.atomic(using=using), journal.evidence_of(using):
                 for row in rows:
                     details = operation.run(row, options)
                     if details is not None:
@@ -291,6 +298,16 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
     def delete_view(self, request, *args, **kwargs):
         return self._or_refusal(request, super().delete_view, *args, **kwargs)
 
+    # Called by Django in the transaction of the change.
+
+    def _changeform_view(self, request, *args, **kwargs):
+        with journal.evidence_of(router.db_for_write(self.model)):
+            return super()._changeform_view(request, *args, **kwargs)
+
+    def _delete_view(self, request, *args, **kwargs):
+        with journal.evidence_of(router.db_for_write(self.model)):
+            return super()._delete_view(request, *args, **kwargs)
+
     def _or_refusal(self, request, view, *args, **kwargs):
         try:
             return view(request, *args, **kwargs)
@@ -300,6 +317,13 @@ class KeyHubAdmin(DatabaseForms, JournaledAdmin):
                 raise
             text = _("Nothing was changed: %(why)s Somebody may have changed the same data a moment ago.")
             self.message_user(request, text % {"why": violation_of(diagnostics)}, messages.ERROR)
+            return HttpResponseRedirect(request.get_full_path())
+        except DatabaseError as error:
+            if not is_moved(error):
+                raise
+            placement.forget()
+            text = _("Nothing was changed: these rows have just moved to another database. Do it again.")
+            self.message_user(request, text, messages.ERROR)
             return HttpResponseRedirect(request.get_full_path())
 
     # Deleting

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core import signing
@@ -21,6 +22,7 @@ from django.db.models.lookups import GreaterThan, LessThan
 from django.utils.functional import cached_property
 from unfold.views import ChangeList
 
+from keyhub import replicas
 from keyhub.statements import RowValue
 
 AFTER, BEFORE = "after", "before"
@@ -117,14 +119,14 @@ def page_of(
 
 
 class PagedChangeList(ChangeList):
-    """Django's, in the model admin's own order and by its pages."""
+    """Django's, in the model admin's own order and by its pages, read from a replica where there is one."""
 
     def __init__(self, request, *args, **kwargs):
         parameters = request.GET.copy()
         self.after, self.before = ((parameters.pop(name, None) or [None])[-1] for name in (AFTER, BEFORE))
         request.GET = parameters  # else Django takes them for filters
         self.was_given_up = False
-        super().__init__(request, *args, **kwargs)
+        replicas.read_for(request, partial(super().__init__, request, *args, **kwargs))
 
     def get_ordering(self, request, queryset):
         """sortable_by alone still admits ?o=3."""

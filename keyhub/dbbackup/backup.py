@@ -21,6 +21,7 @@ from keyhub.dbbackup.manifest import Manifest, Part
 from keyhub.dbbackup.programs import Program, Session, programs_for, version_of
 from keyhub.dbbackup.sessions import open_session
 from keyhub.dbversion import version_list
+from keyhub.dbversion.database import DatabaseVersion
 from keyhub.dbversion.version_list import MigrationKey
 from keyhub.migrate.runner_lock import refuse_transaction_pooler
 from keyhub.store import Store, StoreError
@@ -54,6 +55,8 @@ def make(alias: str, store: Store, encryption: Encryption | None, progress: Call
                 arguments = [
                     programs / "pg_dump", "--format=custom", "--compress=0", f"--snapshot={snapshot}", "--no-password",
                     f"--lock-wait-timeout={LOCK_WAIT_TIMEOUT_MS}", f"--dbname={session.conninfo}",
+                    # A copy that is restored is no second subscriber of anything.
+                    "--no-publications", "--no-subscriptions",
                 ]  # fmt: skip
                 dump = f"dump.pgc.zst{suffix}"
                 with Program(arguments, session.environment, gives_output=True) as pg_dump:
@@ -98,15 +101,14 @@ def _snapshot(connection: BaseDatabaseWrapper) -> Iterator[tuple[BaseDatabaseWra
 
 def _facts(own: BaseDatabaseWrapper) -> dict:
     raw = own.connection
-    applied = _applied(raw)
-    version = version_list.newest_whole(version_list.read(), applied)
+    version = DatabaseVersion(own, version_list.read()).current
     return {
         "database": raw.info.dbname,
         "system_identifier": measure.system_identifier(raw),
         "server_version": raw.execute("SHOW server_version").fetchone()[0].split()[0],
         "schema_version": str(version) if version else None,
-        "migrations": [".".join(key) for key in applied],
-        "catalogue_sha256": measure.digest_of(measure.catalogue_lines(own)),
+        "migrations": [".".join(key) for key in _applied(raw)],
+        "catalogue_sha256": measure.digest_of(measure.without_publications(measure.catalogue_lines(own))),
         "properties": measure.properties(raw),
         "roles": measure.roles(raw),
     }

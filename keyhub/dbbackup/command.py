@@ -1,19 +1,22 @@
-"""What the commands about backups share: the store's URL, the exit codes, one sentence for an error, progress."""
+"""What the commands about backups share: of which databases they speak, the store's URL, the exit codes, one sentence
+for an error, progress."""
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, OperationalError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections
 from tqdm import tqdm
 
+from keyhub import placement
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbversion.version_list import VersionListError
 from keyhub.migrate.runner_lock import PoolerError
+from keyhub.splitadmin.errors import SplitError
 from keyhub.store import Store, StoreError
 
 EXIT_REFUSED = 1
@@ -26,19 +29,44 @@ class BackupCommand(BaseCommand):
     """A command about backups; what it is about to say in JSON goes to stdout alone, words for people to stderr."""
 
     requires_system_checks = []
+    _several = False
 
     def execute(self, *args, **options):
         try:
-            return super().execute(*args, **options)
-        except (BackupError, StoreError, PoolerError, VersionListError) as error:
-            raise CommandError(str(error), returncode=EXIT_REFUSED) from error
-        except (psycopg.OperationalError, OperationalError) as error:
-            reason = " ".join(str(error).split())
-            raise CommandError(f"the database does not answer: {reason}", returncode=EXIT_UNREACHABLE) from error
-        except (psycopg.Error, DatabaseError) as error:
-            raise CommandError(" ".join(str(error).split()), returncode=EXIT_REFUSED) from error
+            with one_sentence():
+                return super().execute(*args, **options)
         except KeyboardInterrupt:
             raise CommandError("interrupted; nothing half done was kept.", returncode=EXIT_INTERRUPTED) from None
+
+    def for_each(self, aliases: list[str], action: Callable[[str], None]) -> None:
+        """Do something for each of some databases; one that fails keeps no other from its turn.
+
+        Raises CommandError at the end, with a line for each that failed and the greatest of their exit codes.
+        """
+        self._several, failures = len(aliases) > 1, []
+        for alias in aliases:
+            try:
+                with one_sentence():
+                    action(alias)
+            except CommandError as error:
+                failures.append((self._labelled(alias, str(error)), error.returncode))
+        if failures:
+            lines, codes = zip(*failures, strict=True)
+            raise CommandError("\n".join(lines), returncode=max(codes))
+
+    def tell(self, alias: str, line: str) -> None:
+        self.stdout.write(self._labelled(alias, line))
+
+    def warn(self, alias: str, line: str) -> None:
+        self.stderr.write(self._labelled(alias, line))
+
+    def write_json(self, alias: str, document: dict) -> None:
+        """A line of its own for each database."""
+        labelled = {"alias": alias, **document} if self._several else document
+        self.stdout.write(json.dumps(labelled, ensure_ascii=False))
+
+    def _labelled(self, alias: str, line: str) -> str:
+        return f"{alias}: {line}" if self._several else line
 
     def store(self, url: str | None) -> Store:
         url = url or settings.BACKUP_URL
@@ -51,9 +79,6 @@ class BackupCommand(BaseCommand):
 
     url_option = "--from URL"
 
-    def write_json(self, document: object) -> None:
-        self.stdout.write(json.dumps(document, ensure_ascii=False))
-
     @contextlib.contextmanager
     def progress(self) -> Iterator["Bar"]:
         bar = Bar()
@@ -61,6 +86,37 @@ class BackupCommand(BaseCommand):
             yield bar
         finally:
             bar.close()
+
+
+@contextlib.contextmanager
+def one_sentence() -> Iterator[None]:
+    """Turn what goes wrong with a backup into a CommandError with its exit code."""
+    try:
+        yield
+    except (BackupError, StoreError, PoolerError, SplitError, VersionListError) as error:
+        raise CommandError(str(error), returncode=EXIT_REFUSED) from error
+    except (psycopg.OperationalError, OperationalError) as error:
+        reason = " ".join(str(error).split())
+        raise CommandError(f"the database does not answer: {reason}", returncode=EXIT_UNREACHABLE) from error
+    except (psycopg.Error, DatabaseError) as error:
+        raise CommandError(" ".join(str(error).split()), returncode=EXIT_REFUSED) from error
+
+
+def databases(chosen: str | None) -> list[str]:
+    """The database that was chosen, by its alias, or all that have a schema.
+
+    Raises DatabaseError where none of them tells.
+    """
+    if chosen:
+        return [chosen]
+    try:
+        return placement.aliases()
+    except DatabaseError:
+        # While the tenant database does not answer, the other one can be backed up all the same.
+        with contextlib.suppress(DatabaseError):
+            if placement.read_state(connections[placement.ADMIN]).is_split:
+                return [DEFAULT_DB_ALIAS, placement.ADMIN]
+        raise
 
 
 class Bar:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 
 from django.core import signing
 
+from keyhub import placement
 from keyhub.dbbackup.archive import sha256_of
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.measure import Rows
@@ -74,6 +75,11 @@ class Manifest:
     @property
     def folder(self) -> str:
         return f"{folder_of(self.database, self.system_identifier)}/{self.backup}"
+
+    @property
+    def alias(self) -> str:
+        """Which of the two databases it is of; both may have the same name, on a server each."""
+        return placement.alias_of(name.rpartition(".")[2] for name in self.tables)
 
     @property
     def server_major(self) -> int:
@@ -218,7 +224,10 @@ def is_name(text: str) -> bool:
 
 
 def survey(store: Store, database: str, system_identifier: str | None = None) -> Iterator[Manifest | Folder]:
-    """The backups of a database, newest first; a Folder in place of one that has no manifest, or a damaged one."""
+    """The backups of a database, newest first; a Folder in place of one that has no manifest, or a damaged one.
+
+    Without an identifier, of the databases of this name of every server.
+    """
     for folder in folders(store, database, system_identifier):
         try:
             yield read(store, f"{folder.path}/{FILE}") if folder.has_manifest else folder

@@ -64,14 +64,22 @@ def catalogue_lines(connection: BaseDatabaseWrapper) -> list[str]:
     return catalogue.render(catalogue.read(connection).objects.values()).splitlines()
 
 
+def without_publications(lines: list[str]) -> list[str]:
+    """What of the catalogue is backed up: who publishes and subscribes belongs to two servers, not to a copy."""
+    return [line for line in lines if not line.startswith("other publication ")]
+
+
 def digest_of(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def unhealthy(alias: str) -> list[str]:
-    """What dbhealth finds of drift and records that is worse than a notice, one line each."""
+def unhealthy(alias: str, place: str | None = None) -> list[str]:
+    """What dbhealth finds of drift and records that is worse than a notice, one line each.
+
+    `place` is the alias of the database of which this one is a copy, where it is one: `admin` for a copy of that one.
+    """
     selection = examination.Selection(only=HEALTH_IDS, phase=dbhealth.Phase.PRE_MIGRATE)
-    report = dbhealth.run(alias, selection)
+    report = dbhealth.run(alias, selection, place)
     return sorted(
         f"{finding.id} {finding.object}: {finding.problem}"
         for finding in report.findings

@@ -66,9 +66,9 @@ def _proving_server(alias: str) -> Iterator[BaseDatabaseWrapper]:
         yield connections[alias]
         return
     try:
-        entry = database_from_url(settings.BACKUP_PROVING_URL)
+        entry = database_from_url(settings.BACKUP_PROVING_URL, "BACKUP_PROVING_URL")
     except ImproperlyConfigured as error:
-        raise BackupError(str(error).replace("DATABASE_URL", "BACKUP_PROVING_URL")) from error
+        raise BackupError(str(error)) from error
     embedded = entry["ENGINE"] == "keyhub.embedded"
     if embedded:
         entry["USER"] = "postgres"  # it must give every object its owner

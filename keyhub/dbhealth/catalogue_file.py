@@ -3,7 +3,7 @@
 From the second one follows the catalogue of a database where some migrations are not applied.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from django.conf import settings
@@ -43,15 +43,18 @@ def read_newest() -> Objects:
     return {item.key: item for item in items}
 
 
-def read_at(applied: Iterable[str]) -> Objects:
-    """The catalogue where only these migrations are applied. Raises CatalogueError."""
+def read_at(applied: Iterable[str], keeps: Callable[[str, CatalogueObject], bool] | None = None) -> Objects:
+    """The catalogue where only these migrations are applied, without the objects of theirs that a database lacks.
+
+    `keeps` is asked with the migration and what it adds. Raises CatalogueError.
+    """
     applied = {RUNNER, *applied}
     objects: Objects = {}
     for migration, (added, taken) in _read_steps().items():
         if migration in applied:
             for item in taken:
                 objects.pop(item.key, None)
-            objects.update({item.key: item for item in added})
+            objects.update({item.key: item for item in added if keeps is None or keeps(migration, item)})
     return objects
 
 

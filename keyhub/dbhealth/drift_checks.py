@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
+from keyhub import placement
 from keyhub.adopt.record import LEFT_BEHIND
-from keyhub.dbhealth import catalogue, catalogue_file
+from keyhub.dbhealth import catalogue, catalogue_file, placed
 from keyhub.dbhealth.drift import Difference, compare
 from keyhub.dbhealth.examination import Examination, is_made_at_run_time
 from keyhub.dbhealth.findings import Finding, Severity
@@ -65,21 +66,28 @@ LONGEST_SHOWN = 100
 
 def drift(examination: Examination) -> Iterator[Finding]:
     """Compare the live catalogue with the committed one, as of the migrations that are applied."""
-    wanted = _expected(examination)
-    unlisted = catalogue_file.unlisted(examination.loader.graph.nodes)
+    live = catalogue.read(examination.connection)
+    wanted = placed.by_state(_expected(examination), live.objects, examination.place, examination.state)
+    unlisted = catalogue_file.unlisted(examination.migrations)
     if unlisted:
         yield Finding(
             STALE, Severity.CRITICAL, catalogue_file.catalogue_path().name,
             f"the catalogue does not know {', '.join(unlisted)}, so drift is measured without it",
             "manage.py dbhealth --write-catalogue, and commit the files",
         )  # fmt: skip
-    found = compare(wanted, catalogue.read(examination.connection))
+    found = compare(wanted, live)
     applied = examination.records
-    pending = [] if applied is None else [".".join(key) for key in examination.loader.graph.nodes if key not in applied]
+    pending = [] if applied is None else [".".join(key) for key in examination.migrations if key not in applied]
     makers = catalogue_file.makers(pending)
+    # keyhub.H008 tells of them.
+    let_pass = {("table", "", table) for table in placement.tables() if not placement.lives(examination.place, table)}
+    if examination.split:
+        let_pass.add(("grant", "", f"database this to {live.owner}"))  # who subscribes needs it
     for difference in found.differences:
         if difference.expected is None and (
-            difference.subject.key in LEFT_BEHIND or is_made_at_run_time(difference.subject.identity)
+            difference.subject.key in LEFT_BEHIND
+            or is_made_at_run_time(difference.subject.identity)
+            or difference.subject.key in let_pass
         ):
             continue
         if difference.subject.kind in ("index", "constraint", "column"):
@@ -102,11 +110,13 @@ def _record(migration: str) -> str:
 
 
 def _expected(examination: Examination) -> catalogue.Objects:
-    records, nodes = examination.records, examination.loader.graph.nodes
-    if records is None or all(key in records for key in nodes):
+    records, migrations = examination.records, examination.migrations
+    if records is not None and not all(key in records for key in migrations):
+        examination.report.notes.append("drift is measured against the migrations that are applied")
+    elif examination.place != placement.ADMIN:
         return catalogue_file.read_newest()
-    examination.report.notes.append("drift is measured against the migrations that are applied")
-    return catalogue_file.read_at(".".join(key) for key in records)
+    applied = migrations if records is None else records
+    return placed.read_at(examination.place, map(".".join, applied))
 
 
 def _id(difference: Difference) -> str:
@@ -158,6 +168,8 @@ def _problem(difference: Difference) -> str:
 
 
 def _fact_problem(kind: str, fact: str, expected: str | None, found: str | None) -> str:
+    if (kind, fact, expected) == ("trigger", "enabled", "no"):
+        return "the trigger is enabled, and must not be in this database"
     meaning = MEANINGS.get((kind, fact, found))
     if meaning is not None:
         return meaning

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, OperationalError, connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.migration import Migration
 
+from keyhub import placement
 from keyhub.dbhealth.findings import Finding, Report, Severity, Skipped, Unreadable
 
 STATEMENT_TIMEOUT_MS = 10_000
@@ -20,18 +22,20 @@ NOT_LOOKED = "keyhub.H019"
 
 MigrationKey = tuple[str, str]
 
-# For each of the two tables of records: whether it is here, may be read, and has the columns that are read; and whether
+# For each of the tables of records: whether it is here, may be read, and has the columns that are read; and whether
 # there are others besides them.
 RECORDS_EXIST = """
     SELECT records.oid IS NOT NULL, has_table_privilege(records.oid, 'SELECT'),
         (SELECT count(*) FROM pg_attribute
          WHERE attrelid = records.oid AND attname = ANY(columns)) = cardinality(columns),
         EXISTS (SELECT FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
-                AND relname NOT IN ('django_migrations', 'keyhub_migrations'))
+                AND relname NOT IN ('django_migrations', 'keyhub_migrations', 'keyhub_split'))
     FROM (VALUES (1, to_regclass('django_migrations'), '{app,name,id}'::text[]),
-                 (2, to_regclass('keyhub_migrations'), '{app,name,digest}')) AS records (place, oid, columns)
+                 (2, to_regclass('keyhub_migrations'), '{app,name,digest}'),
+                 (3, to_regclass('keyhub_split'), '{home,step,changed_at}')) AS records (place, oid, columns)
     ORDER BY place
 """
+SPLIT = "SELECT home, step, extract(epoch FROM statement_timestamp() - changed_at)::float FROM keyhub_split"
 RECORDS = "SELECT app, name, count(*) FROM django_migrations GROUP BY app, name"
 
 
@@ -42,12 +46,28 @@ class Phase(enum.StrEnum):
     POST_MIGRATE = "post-migrate"
 
 
-class Examination:
-    """What checks ask the database through."""
+@dataclass(frozen=True)
+class Split:
+    """What the table keyhub_split says, and since how many seconds."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, report: Report):
+    state: placement.State
+    since_s: float
+
+
+class Examination:
+    """What checks ask the database through.
+
+    `place` is the alias of the database that it is, or of which it is a copy; `state` says where the rows of the Admin
+    database are written, as the tenant database knows it (None: as this one does).
+    """
+
+    def __init__(
+        self, connection: BaseDatabaseWrapper, report: Report, place: str, state: placement.State | None = None
+    ):
         self.connection = connection
         self.report = report
+        self.place = place
+        self._state = state
         # Tables of which an index or a key is not as it should be: what else is odd about theirs may follow from that.
         self.drifted_tables: set[str] = set()
 
@@ -82,6 +102,17 @@ class Examination:
         return MigrationLoader(None, ignore_no_migrations=True)
 
     @cached_property
+    def migrations(self) -> dict[MigrationKey, Migration]:
+        """Those of them that do something in this database."""
+        nodes = self.loader.graph.nodes
+        return {key: node for key, node in nodes.items() if placement.concerns(self.place, node)}
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether this is none of the two databases themselves, such as a backup that was restored beside one."""
+        return self.connection.alias != self.place
+
+    @cached_property
     def _records_state(self) -> list[tuple]:
         return self.rows(RECORDS_EXIST)
 
@@ -99,6 +130,27 @@ class Examination:
     def has_digests(self) -> bool:
         """Whether keyhub_migrations is here and whole: where it is not, drift tells what of it is gone."""
         return bool(self._records_state[1][2])
+
+    @property
+    def lacks_split(self) -> bool:
+        """Whether the role may not read keyhub_split, which is here."""
+        return self._records_state[2][1] is False
+
+    @cached_property
+    def split(self) -> Split | None:
+        """What keyhub_split says here; None where there is no such table, or it may not be read."""
+        exists, readable, is_whole, _ = self._records_state[2]
+        rows = self.rows(SPLIT) if exists and readable and is_whole else []
+        return Split(placement.State(*rows[0][:2]), rows[0][2]) if rows else None
+
+    @property
+    def state(self) -> placement.State | None:
+        """Where the rows of the Admin database are written; None where that cannot be known."""
+        if self._state is not None:
+            return self._state
+        if self.split is not None:
+            return self.split.state
+        return None if self.lacks_split else placement.State()
 
     @cached_property
     def records(self) -> dict[MigrationKey, int] | None:
@@ -228,15 +280,23 @@ def _results(registered: Registered, examination: Examination) -> list[Result]:
     return [finding]
 
 
-def run(database: str, selection: Selection | None = None) -> Report:
+def run(
+    database: str,
+    selection: Selection | None = None,
+    place: str | None = None,
+    state: placement.State | None = None,
+) -> Report:
     """Run the checks on a database, named by its alias; the findings come worst first.
 
-    They see one snapshot, in a read-only transaction with a statement_timeout.
+    They see one snapshot, in a read-only transaction with a statement_timeout. `place` is the alias of the database of
+    which it is a copy, where it is one; `state` is what the tenant database says of where rows are written.
     Raises django.db.utils.DatabaseError where the database cannot be asked.
     """
     selection = selection or Selection()
     report = Report(database)
-    examination = Examination(connections[database], report)
+    if place is None:
+        place = database if database == placement.ADMIN else DEFAULT_DB_ALIAS
+    examination = Examination(connections[database], report, place, state)
     with transaction.atomic(using=database):
         with connections[database].cursor() as cursor:
             cursor.execute(
@@ -251,6 +311,8 @@ def run(database: str, selection: Selection | None = None) -> Report:
         unreadable = [result for result in results if isinstance(result, Unreadable)]
         if unreadable:
             report.add_unreadable(unreadable, examination.role)
+        if placement.has_admin() and not examination.is_copy:
+            report.state = examination.state
     order = list(Severity)
     # Stable: checks run in the order in which their mends can be run.
     report.findings.sort(key=lambda finding: order.index(finding.severity))

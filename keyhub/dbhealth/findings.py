@@ -3,6 +3,8 @@
 import enum
 from dataclasses import dataclass, field
 
+from keyhub.placement import State
+
 
 class Severity(enum.StrEnum):
     """Critical: wrong or soon to fail. Warning: to be mended in time. Notice: worth knowing; it never fails a run."""
@@ -58,13 +60,17 @@ class Allowed:
 
 @dataclass
 class Report:
-    """One run. `notes` are about the run itself, such as what drift was measured against."""
+    """One run. `notes` are about the run itself, such as what drift was measured against.
+
+    `state` says where the rows of the Admin database are written, where there are two databases and that is known.
+    """
 
     database: str
     findings: list[Finding] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     allowed: list[Allowed] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    state: State | None = None
 
     def add_unreadable(self, unreadable: list[Unreadable], role: str) -> None:
         """Put what may not be read among the skipped checks, with the GRANT that each lacks."""

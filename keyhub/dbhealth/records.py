@@ -27,8 +27,8 @@ def pending(examination: Examination) -> Iterator[Finding]:
 
 def _in_order(examination: Examination) -> list[tuple[str, str]]:
     listed = [key for version in version_list.read() for key in version.migrations]
-    nodes = examination.loader.graph.nodes
-    return [key for key in listed if key in nodes] + sorted(set(nodes) - set(listed))
+    here = examination.migrations
+    return [key for key in listed if key in here] + sorted(set(here) - set(listed))
 
 
 def recorded(examination: Examination) -> Iterator[Finding | Unreadable]:
@@ -86,11 +86,10 @@ def applied(examination: Examination) -> Iterator[Finding | Unreadable]:
 
 def elsewhere(examination: Examination) -> Iterator[Finding]:
     """keyhub.H008: tables that are here although the router puts them into another database."""
-    connection = examination.connection
     models = {
         model._meta.db_table: model._meta.label
         for model in apps.get_models(include_auto_created=True)
-        if model._meta.managed and not router.allow_migrate_model(connection.alias, model)
+        if model._meta.managed and not router.allow_migrate_model(examination.place, model)
     }
     if not models:
         return

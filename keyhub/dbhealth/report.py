@@ -1,10 +1,10 @@
-"""A report as text for people and in the forms that machines read."""
+"""A report as text for people, and reports in the forms that machines read: a document, or a line, for all of them."""
 
 import dataclasses
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from xml.etree import ElementTree
 
 from django.core.management.color import Style
@@ -25,7 +25,7 @@ def text(report: Report, style: Style) -> str:
         lines += [INDENT + line for line in finding.mend.splitlines()]
     for skipped in report.skipped:
         lines.append(f"{style.WARNING('skipped')} {skipped.id} {skipped.object}: {skipped.reason}")
-        lines.append(INDENT + skipped.mend)
+        lines += [INDENT + line for line in skipped.mend.splitlines()]
     for allowed in report.allowed:
         lines.append(
             f"allowed until {allowed.expires} {allowed.finding.id} {allowed.finding.object}: "
@@ -45,7 +45,12 @@ def _summary(report: Report) -> str:
     return ", ".join(parts)
 
 
-def as_json(report: Report, ids: list[str]) -> str:
+def as_json(reports: list[Report], ids: list[str]) -> str:
+    """A document on a line of its own for each database."""
+    return "\n".join(map(_json, reports))
+
+
+def _json(report: Report) -> str:
     counts = Counter(finding.severity for finding in report.findings)
     document = {
         "database": report.database,
@@ -60,8 +65,20 @@ def as_json(report: Report, ids: list[str]) -> str:
     return json.dumps(document, ensure_ascii=False)
 
 
-def junit(report: Report, ids: list[str]) -> str:
-    """One test case for each finding, and one for each check that found nothing."""
+def junit(reports: list[Report], ids: list[str]) -> str:
+    """One test case for each finding, and one for each check that found nothing; a suite for each database."""
+    suites = [_suite(report, ids) for report in reports]
+    root = suites[0]
+    if len(suites) > 1:
+        root = ElementTree.Element("testsuites", name="dbhealth")
+        root.extend(suites)
+        root.attrib |= {
+            name: str(sum(int(suite.attrib[name]) for suite in suites)) for name in ("tests", "failures", "skipped")
+        }
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True)
+
+
+def _suite(report: Report, ids: list[str]) -> ElementTree.Element:
     suite = ElementTree.Element("testsuite", name=f"dbhealth {report.database}")
 
     def case(id: str, name: str) -> ElementTree.Element:  # noqa: A002 as in Finding
@@ -88,11 +105,15 @@ def junit(report: Report, ids: list[str]) -> str:
         "failures": str(failures),
         "skipped": str(len(report.skipped) + len(report.allowed)),
     }
-    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True)
+    return suite
 
 
-def github(report: Report, ids: list[str]) -> str:
+def github(reports: list[Report], ids: list[str]) -> str:
     """Workflow commands: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands."""
+    return "\n".join(map(_github, reports))
+
+
+def _github(report: Report) -> str:
     lines = []
     for finding in report.findings:
         title = _github_property(f"{finding.id} {finding.object}")
@@ -112,45 +133,59 @@ def _github_property(text: str) -> str:
     return _github_data(text).replace(":", "%3A").replace(",", "%2C")
 
 
-def openmetrics(report: Report, ids: list[str]) -> str:
+def openmetrics(reports: list[Report], ids: list[str]) -> str:
     """The text format of https://prometheus.io/docs/specs/om/open_metrics_spec/, for a textfile collector."""
+    lines = []
+    for (name, help_text), samples in METRICS.items():
+        lines += [f"# TYPE {name} gauge", f"# HELP {name} {help_text}"]
+        for report in reports:
+            for labels, value in samples(report):
+                words = {"database": report.database, **labels}
+                text = ",".join(f'{label}="{_label(word)}"' for label, word in words.items())
+                lines.append(f"{name}{{{text}}} {value}")
+    return "\n".join([*lines, "# EOF"])
+
+
+Samples = Iterator[tuple[dict[str, str], int]]
+
+
+def _findings(report: Report) -> Samples:
     counts = Counter(finding.severity for finding in report.findings)
-    database = _label(report.database)
-    lines = [
-        "# TYPE keyhub_dbhealth_findings gauge",
-        "# HELP keyhub_dbhealth_findings What in the database is not as the code says, by severity.",
-        *(
-            f'keyhub_dbhealth_findings{{database="{database}",severity="{severity}"}} {counts[severity]}'
-            for severity in Severity
-        ),
-        "# TYPE keyhub_dbhealth_finding gauge",
-        "# HELP keyhub_dbhealth_finding One finding.",
-        *(
-            f'keyhub_dbhealth_finding{{database="{database}",id="{id}",object="{_label(object)}",'
-            f'severity="{severity}"}} {count}'
-            for (id, object, severity), count in Counter(  # noqa: A001 as in Finding
-                (finding.id, finding.object, finding.severity) for finding in report.findings
-            ).items()
-        ),
-        "# TYPE keyhub_dbhealth_skipped gauge",
-        "# HELP keyhub_dbhealth_skipped Checks that could not look.",
-        f'keyhub_dbhealth_skipped{{database="{database}"}} {len(report.skipped)}',
-        "# TYPE keyhub_dbhealth_allowed gauge",
-        "# HELP keyhub_dbhealth_allowed Findings that the allow-list lets pass.",
-        f'keyhub_dbhealth_allowed{{database="{database}"}} {len(report.allowed)}',
-        "# TYPE keyhub_dbhealth_checked_timestamp_seconds gauge",
-        "# HELP keyhub_dbhealth_checked_timestamp_seconds When this was checked.",
-        f'keyhub_dbhealth_checked_timestamp_seconds{{database="{database}"}} {time.time():.0f}',
-        "# EOF",
-    ]
-    return "\n".join(lines)
+    yield from (({"severity": severity}, counts[severity]) for severity in Severity)
+
+
+def _each_finding(report: Report) -> Samples:
+    counts = Counter((finding.id, finding.object, finding.severity) for finding in report.findings)
+    for (id, object, severity), count in counts.items():  # noqa: A001 as in Finding
+        yield {"id": id, "object": object, "severity": severity}, count
+
+
+def _skipped(report: Report) -> Samples:
+    yield {}, len(report.skipped)
+
+
+def _allowed(report: Report) -> Samples:
+    yield {}, len(report.allowed)
+
+
+def _now(report: Report) -> Samples:
+    yield {}, round(time.time())
+
+
+METRICS: dict[tuple[str, str], Callable[[Report], Samples]] = {
+    ("keyhub_dbhealth_findings", "What in the database is not as the code says, by severity."): _findings,
+    ("keyhub_dbhealth_finding", "One finding."): _each_finding,
+    ("keyhub_dbhealth_skipped", "Checks that could not look."): _skipped,
+    ("keyhub_dbhealth_allowed", "Findings that the allow-list lets pass."): _allowed,
+    ("keyhub_dbhealth_checked_timestamp_seconds", "When this was checked."): _now,
+}
 
 
 def _label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-FORMATS: dict[str, Callable[[Report, list[str]], str]] = {
+FORMATS: dict[str, Callable[[list[Report], list[str]], str]] = {
     "json": as_json,
     "junit": junit,
     "github": github,

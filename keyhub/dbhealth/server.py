@@ -1,6 +1,7 @@
 """What endangers the database as a whole: keyhub.H020 to H035, from one query (server.sql), and H036."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,8 @@ DANGERS = {
         "on",
     ),
 }
+# Slots and walsenders between the two databases: keyhub.H064 and H066 tell of them.
+OF_SPLIT = re.compile(r"keyhub_to_(admin|default)_\d+|keyhub splitadmin")
 CHECKSUMS_OFF = "-- The server must be stopped for it: https://www.postgresql.org/docs/current/app-pgchecksums.html"
 
 
@@ -55,7 +58,7 @@ def server(examination: Examination) -> Results:
     ]
     _read_fresh_sequences(examination, rows)
     for check, name, facts in rows:
-        if facts.get("table") in examination.drifted_tables:
+        if facts.get("table") in examination.drifted_tables or (examination.split and OF_SPLIT.fullmatch(name)):
             continue
         yield from HANDLERS[check](name, facts)
 
@@ -95,14 +98,14 @@ def _read_fresh_sequences(examination: Examination, rows: list[tuple[str, str, F
             list(fresh.values())[place]["last"] = last
 
 
-def _duration(seconds: int | float | None) -> str:
+def duration(seconds: int | float | None) -> str:
     seconds = int(seconds or 0)
     if seconds < 120:
         return f"{seconds} s"
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-def _size(count: int | float | None) -> str:
+def size(count: int | float | None) -> str:
     return f"{(count or 0) / GB:.1f} GB" if (count or 0) >= GB else f"{(count or 0) / MB:.0f} MB"
 
 
@@ -136,7 +139,7 @@ def _transaction_ids(name: str, facts: Facts) -> Results:
 def _long_transaction(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H022", Severity.WARNING, name,
-        f"its transaction has been open for {_duration(facts['seconds'])} ({facts['state']}): vacuum and migrations "
+        f"its transaction has been open for {duration(facts['seconds'])} ({facts['state']}): vacuum and migrations "
         "wait for it",
         _terminate(facts["pid"]),
     )  # fmt: skip
@@ -145,7 +148,7 @@ def _long_transaction(name: str, facts: Facts) -> Results:
 def _prepared(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H022", Severity.WARNING, name,
-        f"prepared by {facts['owner']} {_duration(facts['seconds'])} ago and never ended: it keeps its locks for ever",
+        f"prepared by {facts['owner']} {duration(facts['seconds'])} ago and never ended: it keeps its locks for ever",
         f"ROLLBACK PREPARED {name};",
     )  # fmt: skip
 
@@ -153,7 +156,7 @@ def _prepared(name: str, facts: Facts) -> Results:
 def _idle(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H023", Severity.WARNING, name,
-        f"idle in a transaction for {_duration(facts['seconds'])}: it keeps its locks and does nothing",
+        f"idle in a transaction for {duration(facts['seconds'])}: it keeps its locks and does nothing",
         _terminate(facts["pid"]),
     )  # fmt: skip
 
@@ -165,16 +168,14 @@ def _blocked(name: str, facts: Facts) -> Results:
     )
     yield Finding(
         "keyhub.H024", Severity.WARNING, name,
-        f"waiting for a lock for {_duration(facts['seconds'])}, held by {by}",
+        f"waiting for a lock for {duration(facts['seconds'])}, held by {by}",
         "\n".join(_terminate(blocker["pid"]) for blocker in blockers) or "nothing: it goes on by itself",
     )  # fmt: skip
 
 
 def _lag(name: str, facts: Facts) -> Results:
     behind = (
-        f"{_duration(facts['seconds'])} and {_size(facts['bytes'])}"
-        if "bytes" in facts
-        else _duration(facts["seconds"])
+        f"{duration(facts['seconds'])} and {size(facts['bytes'])}" if "bytes" in facts else duration(facts["seconds"])
     )
     yield Finding(
         "keyhub.H025", Severity.WARNING, name, f"the standby is {behind} behind",
@@ -186,7 +187,7 @@ def _slot(name: str, facts: Facts) -> Results:
     if facts["status"] == "lost":
         problem = "the slot is lost: its consumer can never go on from it"
     else:
-        problem = f"the slot holds {_size(facts['bytes'])} of WAL back" + (
+        problem = f"the slot holds {size(facts['bytes'])} of WAL back" + (
             "" if facts["active"] else ", and nobody reads it"
         )
     severity = (
@@ -250,7 +251,7 @@ def _duplicate_index(name: str, facts: Facts) -> Results:
 def _unused_index(name: str, facts: Facts) -> Results:
     yield Finding(
         "keyhub.H031", Severity.NOTICE, name,
-        f"no query has used this index of {facts['table']} for {LIMITS['unused_days']} days ({_size(facts['bytes'])})",
+        f"no query has used this index of {facts['table']} for {LIMITS['unused_days']} days ({size(facts['bytes'])})",
         "a migration that drops it, if no standby's queries use it either",
     )  # fmt: skip
 
@@ -271,7 +272,7 @@ def _bloat(name: str, facts: Facts) -> Results:
         return
     yield Finding(
         "keyhub.H033", Severity.NOTICE, name,
-        f"takes {_size(facts['bytes'])}, of which its rows need about {_size(facts['least'])} (an estimate)",
+        f"takes {size(facts['bytes'])}, of which its rows need about {size(facts['least'])} (an estimate)",
         f"pg_repack, or in a quiet hour (it holds ACCESS EXCLUSIVE):\nVACUUM (FULL, ANALYZE) {name};",
     )  # fmt: skip
 

@@ -21,8 +21,13 @@ LIST_SETTINGS = {
     "local_preload_libraries", "search_path", "session_preload_libraries", "shared_preload_libraries",
     "temp_tablespaces", "unix_socket_directories",
 }  # fmt: skip
+# Those whom this role may disconnect: the first other one would end the statement. PostgreSQL itself ends autovacuum's.
 TERMINATE = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()
+    SELECT pg_terminate_backend(pid)
+    FROM pg_stat_activity JOIN pg_roles AS theirs ON theirs.oid = usesysid JOIN pg_roles AS ours
+        ON ours.rolname = current_user
+    WHERE datname = %s AND pid <> pg_backend_pid() AND (ours.rolsuper OR NOT theirs.rolsuper
+        AND (pg_has_role(usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))
 """
 
 

@@ -9,6 +9,7 @@ from django.db.migrations.migration import Migration
 
 from keyhub.dbversion import version_list
 from keyhub.dbversion.digests import digest
+from keyhub.dbversion.loader import DatabaseLoader
 from keyhub.dbversion.version_list import MigrationKey, Version, is_own
 from keyhub.migrate.history import History
 
@@ -36,8 +37,9 @@ class DatabaseVersion:
     def __init__(self, connection: BaseDatabaseWrapper, versions: list[Version], loader: MigrationLoader | None = None):
         self.connection = connection
         self.versions = versions
-        self.loader = loader or MigrationLoader(connection)
+        self.loader = loader or DatabaseLoader(connection)
         self.applied: set[MigrationKey] = set(self.loader.applied_migrations)
+        self.recorded: set[MigrationKey] = getattr(self.loader, "recorded", self.applied)
         self.history = History(connection)
 
     @property
@@ -125,7 +127,7 @@ class DatabaseVersion:
         """
         place = target.place if target else 0
         keys = [key for version in self.versions[place:] for key in version.migrations]
-        backwards = [(self.loader.graph.nodes[key], True) for key in reversed(keys) if key in self.applied]
+        backwards = [(self.loader.graph.nodes[key], True) for key in reversed(keys) if key in self.recorded]
         if backwards:
             return backwards
         keys = [key for version in self.versions[:place] for key in version.migrations]

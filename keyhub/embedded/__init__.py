@@ -315,6 +315,7 @@ class EmbeddedServer:
             # Relative to the data directory: no character of the folder's name needs quoting, no length is too much.
             "unix_socket_directories": "..",
             "unix_socket_permissions": "0700",
+            "wal_level": "logical",  # for manage.py splitadmin
         }
         return subprocess.Popen(  # noqa: S603
             [

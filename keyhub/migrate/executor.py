@@ -12,9 +12,11 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ProjectState
 
-from keyhub import sql_text
+from keyhub import placement, sql_text
 from keyhub.dbversion.database import Plan, current_digest
+from keyhub.dbversion.loader import DatabaseLoader
 from keyhub.dbversion.version_list import Version
 from keyhub.migrate import statements
 from keyhub.migrate.blockers import BlockerWatch
@@ -65,6 +67,9 @@ class SafeMigrationExecutor(MigrationExecutor):
     ):
         """`plan` is what to run instead of the way to the targets that migrate() is given."""
         super().__init__(connection, progress_callback)
+        self.is_of_admin = connection is not None and connection.alias == placement.ADMIN
+        if self.is_of_admin:
+            self.loader = DatabaseLoader(connection)
         self.policy = policy
         self.tell = tell
         self.plan = plan
@@ -77,7 +82,8 @@ class SafeMigrationExecutor(MigrationExecutor):
             return self.plan
         plan = super().migration_plan(targets, clean_start)
         if any(backwards for _, backwards in plan):
-            return plan
+            recorded = getattr(self.loader, "recorded", None)  # without those that do nothing here
+            return [step for step in plan if recorded is None or (step[0].app_label, step[0].name) in recorded]
         # Version by version, where Django would go app by app.
         unlisted = len(self.positions)
         return sorted(plan, key=lambda step: self.positions.get((step[0].app_label, step[0].name), unlisted))
@@ -110,6 +116,30 @@ class SafeMigrationExecutor(MigrationExecutor):
         finally:
             if self.connection.is_usable():
                 self._set("lock_timeout", 0)
+
+    # In the Admin database migrations that do nothing stand among those to run, and change the models all the same.
+
+    def _create_project_state(self, with_applied_migrations=False):
+        if not self.is_of_admin or not with_applied_migrations:
+            return super()._create_project_state(with_applied_migrations)
+        state = ProjectState(real_apps=self.loader.unmigrated_apps)
+        for migration, _ in self.migration_plan(self.loader.graph.leaf_nodes(), clean_start=True):
+            if (migration.app_label, migration.name) not in self.loader.applied_migrations:
+                break
+            migration.mutate_state(state, preserve=False)
+        return state
+
+    def _migrate_all_forwards(self, state, plan, full_plan, fake, fake_initial):
+        if not self.is_of_admin:
+            return super()._migrate_all_forwards(state, plan, full_plan, fake, fake_initial)
+        to_run = {migration for migration, _ in plan}
+        state = ProjectState(real_apps=self.loader.unmigrated_apps)
+        for migration, _ in full_plan:
+            if migration in to_run:
+                state = self.apply_migration(state, migration, fake=fake, fake_initial=fake_initial)
+            elif (migration.app_label, migration.name) in self.loader.applied_migrations:
+                migration.mutate_state(state, preserve=False)
+        return state
 
     def apply_migration(self, state, migration, fake=False, fake_initial=False):
         apply = super().apply_migration
@@ -266,7 +296,7 @@ def _indexes_built_concurrently(migration: Migration) -> Iterator[str]:
 
 def _sql(operation: Operation, app_label: str) -> Iterator[str]:
     if isinstance(operation, RunSQLFile):
-        yield from sql_text.statements(operation.path(app_label, "up").read_text(encoding="utf-8"))
+        yield from operation.statements(app_label, "up")
     elif isinstance(operation, RunSQL):
         for part in [operation.sql] if isinstance(operation.sql, str) else operation.sql:
             yield from sql_text.statements(part if isinstance(part, str) else part[0])

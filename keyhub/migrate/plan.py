@@ -187,6 +187,7 @@ class PlanningExecutor(SafeMigrationExecutor):
         states = {}
         for migration, _ in self.migration_plan(self.loader.graph.leaf_nodes(), clean_start=True):
             if migration in wanted:
+                state.apps  # noqa: B018 rendered once: from here on only what an operation changes is rendered anew
                 states[migration] = state.clone()
             if migration in applied | wanted:
                 migration.mutate_state(state, preserve=False)
@@ -221,8 +222,7 @@ def _operations(
     """Each operation with the states that it goes from and to."""
     steps = []
     for operation in migration.operations:
-        before = state.clone()
-        state = state.clone()
+        before, state = state, state.clone()
         operation.state_forwards(migration.app_label, state)
         steps.append((operation, state, before) if backwards else (operation, before, state))
     yield from reversed(steps) if backwards else steps

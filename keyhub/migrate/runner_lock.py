@@ -82,7 +82,7 @@ def refuse_transaction_pooler(connection: BaseDatabaseWrapper) -> None:
             if _server_pid(connection) == _server_pid(other):
                 raise PoolerError(
                     "the database is reached through a pooler in transaction mode, which hands a session's locks and "
-                    "settings to other clients. Set DATABASE_URL to the server itself for migrate."
+                    "settings to other clients. Set DIRECT_DATABASE_URL to the server itself, for manage.py's commands."
                 )
     finally:
         other.close()

@@ -14,26 +14,28 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from keyhub import dbhealth
 from keyhub.dbhealth import allowances
 from keyhub.dbhealth.examination import Selection, known_ids
+from keyhub.placement import State
 
 CONNECT_TIMEOUT_S = 2  # the least that libpq takes, for each address
 
 
 class Examiner:
-    """Runs checks of dbhealth on the default database, in one thread at a time.
+    """Runs checks of dbhealth on one database, in one thread at a time.
 
     Where `keeps_connection`, a healthy one stays open for the next run: with two servers in DATABASE_URL, the first of
     them switched off, each new one takes longer than a probe waits.
     """
 
-    def __init__(self, patience_s: float, keeps_connection: bool):
+    def __init__(self, patience_s: float, keeps_connection: bool, database: str = DEFAULT_DB_ALIAS):
+        self._database = database
         self._patience_s, self._keeps_connection = patience_s, keeps_connection
         self._connection: BaseDatabaseWrapper | None = None
         self._socket: socket.socket | None = None
         self._socket_lock = Lock()
         self._asks_since_s = 0.0
 
-    def report(self, selection: Selection) -> dbhealth.Report:
-        """What dbhealth finds, but for what the allow-list beside manage.py lets pass.
+    def report(self, selection: Selection, state: State | None = None) -> dbhealth.Report:
+        """What dbhealth finds, but for what the allow-list beside manage.py lets pass; `state` is as of dbhealth.run().
 
         Raises django.db.utils.DatabaseError where the database cannot be asked.
         """
@@ -42,7 +44,7 @@ class Examiner:
         keeps_connection = False
         try:
             self._connect()
-            report = dbhealth.run(DEFAULT_DB_ALIAS, selection)
+            report = dbhealth.run(self._database, selection, state=state)
             # After a finding the next run begins anew: a server that was demoted stays one as long as it is asked.
             keeps_connection = self._keeps_connection and not report.findings
         finally:
@@ -63,14 +65,14 @@ class Examiner:
     def _connect(self) -> None:
         """Make the connection this thread's, and open it where it is not, or not any more."""
         if self._connection is None:
-            self._connection = connections.create_connection(DEFAULT_DB_ALIAS)
+            self._connection = connections.create_connection(self._database)
             options = {**self._connection.settings_dict["OPTIONS"], "connect_timeout": CONNECT_TIMEOUT_S}
             self._connection.settings_dict = {
                 **self._connection.settings_dict,
                 "OPTIONS": {**options, "application_name": "keyhub probe"},
             }
             self._connection.inc_thread_sharing()
-        connections[DEFAULT_DB_ALIAS] = self._connection
+        connections[self._database] = self._connection
         self._asks_since_s = time.monotonic()
         if self._connection.connection is not None and not self._connection.is_usable():
             self._close()

@@ -8,13 +8,15 @@ import logging
 from collections.abc import Callable
 
 from django.conf import settings
-from django.db import DatabaseError
+from django.db import DEFAULT_DB_ALIAS, DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.utils.crypto import constant_time_compare
 
 from keyhub import dbhealth
 from keyhub.dbhealth import report as reports
+from keyhub.dbhealth.databases import Unasked, run_everywhere
 from keyhub.dbhealth.examination import Selection, ids, ids_to_serve
+from keyhub.placement import ADMIN
 from keyhub.probes.examiner import Examiner
 from keyhub.probes.single_flight import SingleFlight
 
@@ -31,7 +33,11 @@ NO_ANSWER = {"id": "keyhub.R002", "problem": f"the database has not answered for
 
 
 class Readiness:
-    """Whether this process can serve, looked up once a second at most, however many ask."""
+    """Whether this process can serve, looked up once a second at most, however many ask.
+
+    The tenant database alone is asked: without the Admin database most pages are served all the same
+    (docs/decisions/2026-11-26-health-of-two-databases.md).
+    """
 
     def __init__(self):
         self._examiner = Examiner(patience_s=READY_LIMIT_S - 0.5, keeps_connection=True)
@@ -66,8 +72,11 @@ class Metrics:
     """What dbhealth finds, as OpenMetrics; looked up every ten seconds at most."""
 
     def __init__(self):
-        self._examiner = Examiner(patience_s=METRICS_LIMIT_S - 0.5, keeps_connection=False)
-        self._flight = SingleFlight(self._look, self._examiner.cut, METRICS_LIFETIME_S, METRICS_LIMIT_S)
+        self._examiners = {
+            database: Examiner(METRICS_LIMIT_S - 0.5, keeps_connection=False, database=database)
+            for database in (DEFAULT_DB_ALIAS, ADMIN)
+        }
+        self._flight = SingleFlight(self._look, self._cut, METRICS_LIFETIME_S, METRICS_LIMIT_S)
 
     def text(self) -> str:
         """Raises TimeoutError, or django.db.DatabaseError."""
@@ -75,7 +84,18 @@ class Metrics:
 
     def _look(self) -> str:
         selection = Selection()
-        return reports.openmetrics(self._examiner.report(selection), ids(selection))
+
+        def run_on(database: str, **options) -> dbhealth.Report:
+            return self._examiners[database].report(selection, **options)
+
+        results = run_everywhere(run_on=run_on)
+        if isinstance(results[0], Unasked):
+            raise DatabaseError(results[0])
+        return reports.openmetrics([each for each in results if isinstance(each, dbhealth.Report)], ids(selection))
+
+    def _cut(self) -> None:
+        for examiner in self._examiners.values():
+            examiner.cut()
 
 
 class Probes:

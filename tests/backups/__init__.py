@@ -1,11 +1,14 @@
 """What the tests of dbbackup, dbrestore and dbbackups share: a database with people in it, and its backups."""
 
+import dataclasses
 import functools
 import hashlib
+import io
 import os
 import random
 import signal
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pyrage
@@ -66,6 +69,28 @@ def backed_up(url: str, *options: str) -> Manifest:
     return made
 
 
+def both_backed_up(url: str, *options: str) -> dict[str, Manifest]:
+    """Back up both databases by one command, and return the backup of each by its alias."""
+    before = {backup.backup for backup in whole(url)}
+    call_command("dbbackup", "--to", url, *options)
+    made = {backup.alias: backup for backup in whole(url) if backup.backup not in before}
+    assert len(made) == 2
+    return made
+
+
+def aged(url: str, backup: Manifest, hours: float) -> None:
+    """Make a backup older, as if it had been proved then."""
+    older = dataclasses.replace(backup, started_at=backup.started_at - timedelta(hours=hours))
+    manifest.write(Store(url), older.with_proof(older.proof) if older.proof else older)
+
+
+def said(*arguments: str) -> list[str]:
+    """What a command writes, line by line."""
+    out = io.StringIO()
+    call_command(*arguments, stdout=out)
+    return out.getvalue().splitlines()
+
+
 def newest(url: str) -> Manifest:
     (found, *_) = whole(url)
     return found
@@ -82,11 +107,15 @@ def whole(url: str) -> list[Manifest]:
 
 def refusal(*arguments: str, code: int = 1) -> str:
     """What a command says when it refuses, which is one line, with this exit code."""
+    (line,) = refusals(*arguments, code=code)
+    return line
+
+
+def refusals(*arguments: str, code: int = 1) -> list[str]:
     with pytest.raises(CommandError) as caught:
         call_command(*arguments)
     assert caught.value.returncode == code
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return str(caught.value).splitlines()
 
 
 class Runs:

@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from keyhub.dbbackup.errors import BackupError
 from keyhub.dbversion import version_list
 from keyhub.durations import parse_duration
 from keyhub.store import Store
-from tests.backups import Runs, backed_up, digests, fill, new_key, newest, refusal, whole
+from tests.backups import Runs, aged, backed_up, digests, fill, new_key, newest, refusal, whole
 from tests.backups.object_store import BUCKET, Wire
 from tests.conftest import REPOSITORY, database_url
 from tests.test_embedded import mounted, needs_mount
@@ -338,7 +337,7 @@ def test_migrate_requires_a_fresh_proved_backup(database, url, settings, server)
     assert refusal("migrate", "--require-backup", "1h") == words
     proved = backed_up(url, "--prove")
     call_command("migrate", "--require-backup", "1h", verbosity=0)
-    aged(url, proved.backup, hours=2)
+    aged(url, proved, hours=2)
     assert refusal("migrate", "--require-backup", "1h") == (
         f"the newest proved backup, {newest(url).backup}, is 2 hours old: it may be 1 hour. "
         "Make another one: manage.py dbbackup --prove"
@@ -369,14 +368,6 @@ def test_no_duration(text):
         parse_duration(text)
 
 
-def aged(url: str, name: str, hours: float) -> None:
-    """Make a backup older, as if it had been proved then."""
-    for backup in whole(url):
-        if backup.backup == name:
-            older = dataclasses.replace(backup, started_at=backup.started_at - timedelta(hours=hours))
-            manifest.write(Store(url), older.with_proof(older.proof) if older.proof else older)
-
-
 def health(*options: str) -> list[str]:
     out = io.StringIO()
     with contextlib.suppress(SystemExit):
@@ -392,7 +383,7 @@ def test_dbhealth_tells_the_age_of_the_newest_proved_one(database, url, settings
     assert health(*only) == ["keyhub.H050 no backup of this database is proved"]
     proved = backed_up(url, "--prove")
     assert health(*only) == [f"the newest proved backup, {proved.backup}, is less than a minute old"]
-    aged(url, proved.backup, hours=26)
+    aged(url, proved, hours=26)
     assert health(*only) == [
         "keyhub.H050 the newest proved backup is 1 day 2 hours old, and may be 1 day 1 hour",
         f"the newest proved backup, {proved.backup}, is 1 day 2 hours old",

@@ -351,6 +351,17 @@ def test_the_swap_is_one_step_for_those_who_connect(database, copy, url, server)
         admin.execute(f"DROP DATABASE {kept[0]} WITH (FORCE)")
 
 
+@pytest.mark.once
+def test_somebody_whom_nobody_may_disconnect(database, copy, url, server, monkeypatch):
+    monkeypatch.setattr("keyhub.dbrestore.database.SWAP_TRIES", 1)
+    backed_up(url)
+    with server.connect(database, "postgres"):
+        words = refusal("dbrestore", "latest", "--from", url, "--database", copy, "--swap")
+    assert words.startswith(f"the database {database} is still in use (")
+    assert words.endswith("End its prepared transactions and replication slots, then swap by renaming.")
+    assert databases(server, database) == [database, copy]
+
+
 def test_no_swap_with_what_is_not_there(connected_to, database, url, copy):
     backed_up(url)
     with connected_to(f"{database}_nowhere"):

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from keyhub.embedded import EmbeddedServer
+from keyhub.placement import ADMIN, State
+from keyhub.splitadmin import record
 
 pytestmark = pytest.mark.database
 
@@ -121,6 +123,34 @@ def test_a_server_that_takes_no_writes(own_server, findings):
         "    point DATABASE_URL at the primary, or name all servers and target_session_attrs=read-write in it",
         "default: 1 critical",
     ]
+
+
+def test_a_slot_between_the_two_databases_that_is_lost(own_server, manage):
+    with own_server.connect("keyhub") as client:
+        client.execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'")
+        client.execute("SELECT pg_reload_conf()")
+        client.execute(record.TABLE)
+        record.write(client, State(ADMIN))
+        ((name,),) = client.execute(
+            "SELECT slot_name FROM pg_database CROSS JOIN LATERAL "
+            "pg_create_logical_replication_slot('keyhub_to_default_' || oid, 'pgoutput') "
+            "WHERE datname = current_database()"
+        )
+        deadline = time.monotonic() + 30
+        while client.execute("SELECT FROM pg_replication_slots WHERE wal_status <> 'lost'").rowcount:
+            assert time.monotonic() < deadline
+            client.execute("SELECT pg_logical_emit_message(false, 'keyhub', 'more'), pg_switch_wal()")
+            client.execute("CHECKPOINT")
+    url = f"postgres:///keyhub?host={own_server.socket_directory}&user=postgres"
+    result = manage(
+        "dbhealth", "--database", "admin", "--only", "keyhub.H064", DATABASE_URL=url, ADMIN_DATABASE_URL=url
+    )
+    assert (result.returncode, result.stderr) == (1, "")
+    assert result.stdout == (
+        f"CRITICAL keyhub.H064 {name}: the slot is lost: who reads from it can never go on\n"
+        "    manage.py splitadmin --repair\n"
+        "admin: 1 critical\n"
+    )
 
 
 LOWERED = """

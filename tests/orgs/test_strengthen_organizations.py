@@ -27,7 +27,7 @@ def migrate_to(connected_to, migrated_database):
         yield lambda name: MigrationExecutor(connection).migrate([("orgs", name)])
 
 
-NEWEST = "0011_sessions_of_active_organizations"
+NEWEST = "0013_copies_refuse_writes"
 BEFORE = "0005_validate_organization_keys"
 
 

@@ -171,7 +171,7 @@ def test_the_pages_of_a_second_factor_say_nothing_in_english(site, hub):
 def test_the_word_of_dbhealth_is_marked_as_english(site):
     finding = dbhealth.Finding("keyhub.H001", dbhealth.Severity.WARNING, "索引", "It is not there.", "CREATE INDEX …")
     report = dbhealth.Report("default", [finding], notes=["nothing else was looked at"])
-    cache.set("start_page:health", start_page.Look(report, timezone.now() - timedelta(minutes=4)))
+    cache.set("start_page:health", start_page.Look([report], timezone.now() - timedelta(minutes=4)))
     text = site.get(reverse("health")).text
     assert '<span lang="en">It is not there.</span>' in text
     assert '<span lang="en">Nothing else was looked at.</span>' in text

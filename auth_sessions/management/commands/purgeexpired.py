@@ -4,7 +4,7 @@ from collections import Counter
 
 from django.core.checks import Tags
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, InternalError, ProgrammingError, connections
+from django.db import InternalError, ProgrammingError, connections
 from tqdm import tqdm
 
 from auth_sessions import purgeexpired
@@ -26,7 +26,7 @@ class Command(BaseCommand):
     requires_system_checks = [Tags.compatibility, Tags.models]
 
     def add_arguments(self, parser):
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+        parser.add_argument("--database", choices=tuple(connections), help="what is written in this one alone")
         parser.add_argument(
             "--keep-days",
             type=days,
@@ -39,7 +39,7 @@ class Command(BaseCommand):
 
     def handle(self, *, database, keep_days, plan, format, **options):  # noqa: A002 the option's name
         purge = purgeexpired.Purge(database, keep_days)
-        deleted = Counter(dict.fromkeys(purgeexpired.CONDITIONS, 0))
+        deleted = Counter(dict.fromkeys(purge.tables(), 0))
         try:
             if plan:
                 self._tell("would be deleted", purge.planned(), format)

@@ -1,14 +1,15 @@
 import argparse
 import dataclasses
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 
 from keyhub.dbbackup import manifest, measure
-from keyhub.dbbackup.command import BackupCommand, as_json, size_words
+from keyhub.dbbackup.command import BackupCommand, as_json, databases, size_words
+from keyhub.dbbackup.errors import BackupError
 from keyhub.dbbackup.manifest import Manifest
 from keyhub.dbbackups import retention
 from keyhub.dbbackups.prove import prove, refuse_unprovable
-from keyhub.dbrestore.choice import LATEST, choose
+from keyhub.dbrestore.choice import LATEST, choose, is_of
 
 
 def count(text: str) -> int:
@@ -24,18 +25,18 @@ def one_or_more(text: str) -> int:
 
 
 class Command(BackupCommand):
-    help = "List the backups of the database, prove one by restoring it, or let the old ones go."
+    help = "List the backups of the databases, prove one by restoring it, or let the old ones go."
 
     def add_arguments(self, parser):
         actions = parser.add_subparsers(dest="action", required=True)
         rules = retention.Rules()
         for name, help_text in (
-            ("list", "the backups of the database, newest first"),
+            ("list", "the backups of each database, newest first"),
             ("prove", "restore one into a scratch database, compare, and sign the result"),
             ("prune", "let those go that are older than the rules keep"),
         ):
             action = actions.add_parser(name, help=help_text, description=help_text)
-            action.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+            action.add_argument("--database", choices=tuple(connections), help="one of them (default: all there are)")
             action.add_argument(
                 "--from", dest="url", metavar="URL", help="where backups are kept (default: BACKUP_URL)"
             )
@@ -57,23 +58,41 @@ class Command(BackupCommand):
                 action.add_argument("--plan", action="store_true", help="say what would go, and why the others stay")
 
     def handle(self, *, action, database, url, **options):
-        connection = connections[database]
+        store, aliases = self.store(url), databases(database)
+        if action == "prove" and options["backup"] != LATEST:
+            aliases = self._holders(store, aliases, options["backup"])
+        act = getattr(self, f"_{action}")
+        self.for_each(aliases, lambda alias: act(store, alias, self._identity(alias), options))
+
+    def _identity(self, alias) -> tuple[str, str]:
+        """A database's name and its server's number, by which its backups are known."""
+        connection = connections[alias]
         connection.ensure_connection()
-        identity = connection.settings_dict["NAME"], measure.system_identifier(connection.connection)
-        getattr(self, f"_{action}")(self.store(url), database, identity, options)
+        return connection.settings_dict["NAME"], measure.system_identifier(connection.connection)
+
+    def _holders(self, store, aliases, name) -> list[str]:
+        """The database that has a backup of this name, where one of several has."""
+        if len(aliases) == 1:
+            return aliases
+        for alias in aliases:
+            for item in manifest.survey(store, connections[alias].settings_dict["NAME"]):
+                if item.backup == name and is_of(alias, item):
+                    return [alias]
+        raise BackupError(f"{store.url} has no backup {name}. manage.py dbbackups list shows what it has.")
 
     def _list(self, store, alias, identity, options):
         database, own = identity
-        found = list(manifest.survey(store, database))
+        found = [item for item in manifest.survey(store, database) if is_of(alias, item)]
         if options["format"] == "json":
             backups = [as_json(item, store) for item in found if isinstance(item, Manifest)]
-            self.write_json({"backups": backups, "damaged": [i.path for i in found if getattr(i, "damage", None)]})
+            damaged = [item.path for item in found if getattr(item, "damage", None)]
+            self.write_json(alias, {"backups": backups, "damaged": damaged})
             return
         for item in found:
             elsewhere = "" if item.system_identifier == own else f"  (of the server {item.system_identifier})"
-            self.stdout.write(f"{item.backup}  {self._words(item)}{elsewhere}")
+            self.tell(alias, f"{item.backup}  {self._words(item)}{elsewhere}")
         if not found:
-            self.stdout.write(f"{store.url} has no backup of the database {database}. Make one: manage.py dbbackup")
+            self.tell(alias, f"{store.url} has no backup of the database {database}. Make one: manage.py dbbackup")
 
     def _words(self, item) -> str:
         if not isinstance(item, Manifest):
@@ -84,15 +103,16 @@ class Command(BackupCommand):
         return f"{version}  {item.rows} rows  {size_words(item.size_bytes)}{locked}  {proved}"
 
     def _prove(self, store, alias, identity, options):
-        chosen = choose(store, identity[0], options["backup"], identity[1])
+        database, own = identity
+        chosen = choose(store, alias, database, options["backup"], own)
         refuse_unprovable(chosen.recipients)
         with self.progress() as bar:
             proved = prove(store, chosen, alias, bar)
         if options["format"] == "json":
-            self.write_json(as_json(proved, store))
+            self.write_json(alias, as_json(proved, store))
             return
-        self.stdout.write(
-            f"{proved.backup}: proved: restored in {proved.proof.restore_s:.1f} s, and every row is the same"
+        self.tell(
+            alias, f"{proved.backup}: proved: restored in {proved.proof.restore_s:.1f} s, and every row is the same"
         )
 
     def _prune(self, store, alias, identity, options):
@@ -102,18 +122,18 @@ class Command(BackupCommand):
             (now,) = cursor.fetchone()
         plan = retention.plan(store, *identity, rules, now)
         for folder in plan.damaged:
-            self.stderr.write(f"{folder.path} is damaged, and left for you to look at.")
+            self.warn(alias, f"{folder.path} is damaged, and left for you to look at.")
         gone = [item.backup for item in [*plan.going, *plan.leftovers]]
         if not options["plan"]:
             retention.carry_out(store, plan)
         if options["format"] == "json":
             kept = [{"backup": backup.backup, "reason": reason} for backup, reason in plan.kept]
-            self.write_json({"plan": options["plan"], "gone": gone, "kept": kept})
+            self.write_json(alias, {"plan": options["plan"], "gone": gone, "kept": kept})
             return
         if options["plan"]:
             for backup, reason in plan.kept:
-                self.stdout.write(f"{backup.backup}  stays: {reason}")
+                self.tell(alias, f"{backup.backup}  stays: {reason}")
         for name in gone:
-            self.stdout.write(f"{name}  {'would go' if options['plan'] else 'gone'}")
+            self.tell(alias, f"{name}  {'would go' if options['plan'] else 'gone'}")
         if not gone:
-            self.stdout.write("Nothing to do: no backup is older than the rules keep.")
+            self.tell(alias, "Nothing to do: no backup is older than the rules keep.")

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from keyhub import dbhealth
-from keyhub.dbhealth import allowances, catalogue_file, examination, report
+from keyhub.dbhealth import allowances, catalogue_file, databases, examination, report
 from keyhub.dbhealth.catalogue import CatalogueError
 from keyhub.dbversion.version_list import VersionListError
 from keyhub.lockledger.ledger import LedgerError
@@ -23,7 +23,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser):
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+        parser.add_argument("--database", choices=tuple(connections), help="one of them (default: all there are)")
         parser.add_argument("--format", default="text", choices=("text", *report.FORMATS))
         parser.add_argument(
             "--fail-on", default="warning", choices=("critical", "warning"),
@@ -47,26 +47,33 @@ class Command(BaseCommand):
     def handle(self, *, database, **options):
         try:
             if options["write_catalogue"]:
-                catalogue_file.write(database)
-                self.stdout.write(f"{catalogue_file.catalogue_path().name}: written")
+                self._write_catalogue(database or DEFAULT_DB_ALIAS)
                 return
             selection = self._selection(options)
             allowed = self._allowances(options["allow_list"])
-            result = dbhealth.run(database, selection)
+            results = databases.run_everywhere(selection) if database is None else [
+                databases.run_alone(database, selection)
+            ]  # fmt: skip
         except (CatalogueError, LedgerError, PoolerError, VersionListError) as error:
             raise CommandError(str(error), returncode=EXIT_NOT_CHECKED) from error
-        except DatabaseError as error:
-            reason = " ".join(str(error).split())
-            raise CommandError(
-                f"the database {database!r} could not be checked: {reason}", returncode=EXIT_NOT_CHECKED
-            ) from error
-        allowances.apply(result, allowed, datetime.now(UTC).date())
-        if options["format"] == "text":
-            self.stdout.write(report.text(result, self.style))
-        else:
-            self.stdout.write(report.FORMATS[options["format"]](result, examination.ids(selection)))
-        if result.fails(dbhealth.Severity(options["fail_on"])):
+        reports = [result for result in results if isinstance(result, dbhealth.Report)]
+        for each in reports:
+            allowances.apply(each, allowed, datetime.now(UTC).date())
+        if reports and options["format"] == "text":
+            self.stdout.write("\n".join(report.text(each, self.style) for each in reports))
+        elif reports:
+            self.stdout.write(report.FORMATS[options["format"]](reports, examination.ids(selection)))
+        if unasked := [str(result) for result in results if isinstance(result, databases.Unasked)]:
+            raise CommandError("\n".join(unasked), returncode=EXIT_NOT_CHECKED)
+        if any(each.fails(dbhealth.Severity(options["fail_on"])) for each in reports):
             raise SystemExit(EXIT_FINDINGS)
+
+    def _write_catalogue(self, database: str) -> None:
+        try:
+            catalogue_file.write(database)
+        except DatabaseError as error:
+            raise CommandError(str(databases.Unasked.of(database, error)), returncode=EXIT_NOT_CHECKED) from error
+        self.stdout.write(f"{catalogue_file.catalogue_path().name}: written")
 
     def _selection(self, options) -> examination.Selection:
         unknown = sorted({*options["only"], *options["skip"]} - examination.known_ids())

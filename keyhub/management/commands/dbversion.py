@@ -2,9 +2,10 @@ import json
 from datetime import UTC, datetime
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import connections
 from django.db.migrations.loader import MigrationLoader
 
+from keyhub import placement
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion
 
@@ -15,7 +16,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser):
-        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections))
+        parser.add_argument("--database", choices=tuple(connections), help="one of them (default: all there are)")
         parser.add_argument("--format", default="text", choices=("text", "json"))
         parser.add_argument(
             "--write",
@@ -31,9 +32,15 @@ class Command(BaseCommand):
         if write:
             self._write_list(versions)
             return
+        reports = [self._report(alias, versions, format) for alias in ([database] if database else placement.aliases())]
+        if any(reports):
+            raise SystemExit(1)
+
+    def _report(self, database: str, versions: list[version_list.Version], form: str) -> list[str]:
+        """Tell of one database, with JSON in a line of its own; return what keeps migrate from going on."""
         found = DatabaseVersion(connections[database], versions)
         refusals = found.refusals()
-        if format == "json":
+        if form == "json":
             report = {
                 "database": database,
                 "current": str(found.current) if found.current else None,
@@ -42,15 +49,14 @@ class Command(BaseCommand):
                 "refusals": refusals,
             }
             self.stdout.write(json.dumps(report))
-        else:
-            of = f" ({found.current.place} of {len(versions)})" if found.current else ""
-            self.stdout.write(f"{database}: {found.current or 'before the first version'}{of}")
-            for version in found.pending:
-                self.stdout.write(f"    pending: {version}")
-            for sentence in refusals:
-                self.stderr.write(f"{database}: {sentence}")
-        if refusals:
-            raise SystemExit(1)
+            return refusals
+        of = f" ({found.current.place} of {len(versions)})" if found.current else ""
+        self.stdout.write(f"{database}: {found.current or 'before the first version'}{of}")
+        for version in found.pending:
+            self.stdout.write(f"    pending: {version}")
+        for sentence in refusals:
+            self.stderr.write(f"{database}: {sentence}")
+        return refusals
 
     def _write_list(self, versions: list[version_list.Version]) -> None:
         graph = MigrationLoader(connection=None, ignore_no_migrations=True).graph

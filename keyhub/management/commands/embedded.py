@@ -1,7 +1,7 @@
 import shlex
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connection
+from django.db import connections
 
 from keyhub.embedded import EmbeddedServer
 
@@ -16,15 +16,16 @@ class Command(BaseCommand):
         parser.add_argument("action", choices=("start", "stop", "status"))
 
     def handle(self, *, action, **options):
-        if "EMBEDDED" not in connection.settings_dict:
+        servers = [connection.server for connection in connections.all() if "EMBEDDED" in connection.settings_dict]
+        if not servers:
             raise CommandError(
                 "DATABASE_URL names a server of your own, not an embedded one: start and stop it by its own means, "
                 "or set DATABASE_URL to embedded:///folder."
             )
-        server = connection.server
-        state = getattr(self, f"_{action}")(server)
-        self.stdout.write(f"The embedded PostgreSQL in {server.folder} {state}")
-        if action == "status" and not server.takes_connections():
+        for server in servers:
+            state = getattr(self, f"_{action}")(server)
+            self.stdout.write(f"The embedded PostgreSQL in {server.folder} {state}")
+        if action == "status" and not all(server.takes_connections() for server in servers):
             raise SystemExit(EXIT_STOPPED)
 
     def _start(self, server: EmbeddedServer) -> str:

@@ -5,14 +5,16 @@ import io
 import json
 import sys
 import types
+from datetime import timedelta
 
 from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper, no_translations
 from django.core.management.commands import migrate as django_migrate
-from django.db import DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.exceptions import InconsistentMigrationHistory
+from django.db.migrations.recorder import MigrationRecorder
 
-from keyhub import adopt
+from keyhub import adopt, placement
 from keyhub.dbbackup.errors import BackupError
 from keyhub.dbversion import version_list
 from keyhub.dbversion.database import DatabaseVersion, Plan
@@ -21,10 +23,13 @@ from keyhub.lockledger.ledger import LedgerError
 from keyhub.migrate.executor import LockNotGotError, LockPolicy, RefusedError, SafeMigrationExecutor
 from keyhub.migrate.plan import PlannedStep, PlanningExecutor
 from keyhub.migrate.runner_lock import PoolerError, RunnerLockError, only_runner
+from keyhub.splitadmin.errors import SplitError
 
 EXIT_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_LOCK_NOT_GOT = 4
+# The server is shut down or crashed, or has become a standby: nothing of the migration is to be mended.
+SERVER_GONE = ("57P", "25006")
 
 
 def number(kind: type, at_least: float):
@@ -54,6 +59,7 @@ class Command(django_migrate.Command):
 
     def add_arguments(self, parser):
         super().add_arguments(parser)
+        parser.set_defaults(database=None)  # all there are
         policy = LockPolicy()
         target = parser.add_mutually_exclusive_group()
         target.add_argument(
@@ -84,6 +90,9 @@ class Command(django_migrate.Command):
             help="how many times a migration is tried again when it does not get its locks (default: %(default)s)",
         )  # fmt: skip
 
+    def get_check_kwargs(self, options):
+        return {**super().get_check_kwargs(options), "databases": self._databases(options)}
+
     def handle(self, *args, **options):
         if options["app_label"] and (options["to"] or options["down"] or options["adopt"]):
             raise CommandError("--to, --down and --adopt are of the whole project: name no app.", returncode=EXIT_USAGE)
@@ -93,11 +102,7 @@ class Command(django_migrate.Command):
         if reading and options["adopt"]:
             raise CommandError("--adopt changes the database: leave out --plan and --check.", returncode=EXIT_USAGE)
         try:
-            if reading:
-                self._migrate(*args, **options)
-            else:
-                with only_runner(connections[options["database"]], options["wait_s"], tell=self.stderr.write):
-                    self._migrate(*args, **options)
+            self._migrate_databases(reading, *args, **options)
         except (
             version_list.VersionListError,
             BackupError,
@@ -105,11 +110,13 @@ class Command(django_migrate.Command):
             RefusedError,
             PoolerError,
             InconsistentMigrationHistory,
+            SplitError,
         ) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except DatabaseError as error:
-            if getattr(error.__cause__, "sqlstate", None) is None:
-                raise  # nobody answers any more
+            sqlstate = getattr(error.__cause__, "sqlstate", None)
+            if sqlstate is None or sqlstate.startswith(SERVER_GONE):
+                raise  # manage.py tells it
             diagnostics = error.__cause__.diag
             # What a rule of ours refuses says all by itself; of PostgreSQL's own errors the place matters, too.
             words = diagnostics.message_primary if diagnostics.constraint_name else " ".join(str(error).split())
@@ -121,10 +128,70 @@ class Command(django_migrate.Command):
         except (LockNotGotError, RunnerLockError) as error:
             raise CommandError(str(error), returncode=EXIT_LOCK_NOT_GOT) from error
 
+    def _databases(self, options) -> list[str]:
+        return [options["database"]] if options["database"] else placement.aliases()
+
+    def _migrate_databases(self, reading: bool, *args, **options) -> None:
+        """Bring the databases to the same version: up, the copies of tables first, so that what arrives finds room."""
+        databases, way_back = self._databases(options), None
+        if not reading:
+            self._refuse_beside_a_move()
+        if len(databases) > 1 and (options["to"] or options["down"]):
+            way_back = self._way_back(options)
+        if options["require_backup"] is not None:
+            self._require_backups(databases, options["require_backup"])
+        for database in reversed(databases) if way_back else databases:
+            one = {**options, "database": database}
+            if len(databases) > 1 and options["verbosity"] > 0 and options["format"] != "json":
+                self.stdout.write(self.style.MIGRATE_HEADING(f"Database {database}:"))
+            if way_back:
+                one |= {"to": str(way_back), "down": None}
+            if reading:
+                self._migrate(*args, **one)
+            else:
+                with only_runner(connections[database], options["wait_s"], tell=self.stderr.write):
+                    is_new = self._is_new(one)
+                    self._migrate(*args, **one)
+                    if is_new:
+                        self._split()
+
+    def _is_new(self, options) -> bool:
+        """Whether a run makes the first tables of an installation of two databases, in which nothing has to move."""
+        if not placement.has_admin() or options["database"] != DEFAULT_DB_ALIAS or options["app_label"]:
+            return False
+        is_whole = not (options["to"] or options["down"] or options["adopt"] or options["fake"])
+        return is_whole and not MigrationRecorder(connections[DEFAULT_DB_ALIAS]).applied_migrations()
+
+    def _split(self) -> None:
+        from keyhub.splitadmin import procedure  # brings the checks of both servers along, which no other run needs
+
+        procedure.run(self.stderr.write)
+        procedure.finish(self.stderr.write)
+
+    def _refuse_beside_a_move(self) -> None:
+        state = placement.state()
+        if state.step != placement.SETTLED:
+            raise RefusedError(
+                f"a move between the databases is under way ({state.step}), and copies rows as the tables are. End it "
+                "(manage.py splitadmin, then manage.py splitadmin --finish), or manage.py splitadmin --rollback."
+            )
+
+    def _way_back(self, options) -> version_list.Version | None:
+        """The version to go back to, the same one in both databases; None where the way is up."""
+        database = DatabaseVersion(connections[DEFAULT_DB_ALIAS], version_list.read())
+        plan = self._plan(database, options["to"], options["down"]) or []
+        if not any(backwards for _, backwards in plan):
+            return None
+        if placement.since() & {(migration.app_label, migration.name) for migration, _ in plan}:
+            raise RefusedError(
+                "the Admin database is one of its own, and that version knows of none. Go back to one database first: "
+                "manage.py splitadmin --back."
+            )
+        gone = {(migration.app_label, migration.name) for migration, _ in plan}
+        return version_list.newest_whole(database.versions, database.applied - gone)
+
     def _migrate(self, *args, **options) -> None:
         connection, versions = connections[options["database"]], version_list.read()
-        if options["require_backup"] is not None:
-            self._require_backup(connection, options["require_backup"])
         policy = LockPolicy(options["lock_timeout_ms"], options["retries"])
         if options["adopt"]:
             adopt.adopt(connection, versions, self.stderr.write, policy)
@@ -150,17 +217,25 @@ class Command(django_migrate.Command):
         else:
             self._handle_with(executor, *args, **options)
 
-    def _require_backup(self, connection, oldest) -> None:
+    def _require_backups(self, databases: list[str], oldest: timedelta) -> None:
+        """Of each database, before the first one is migrated."""
         from keyhub.dbbackups import freshness  # brings the stores along, which no other option needs
         from keyhub.store import Store, StoreError
 
         if not settings.BACKUP_URL:
             raise RefusedError("--require-backup asks where backups are kept: set BACKUP_URL.")
-        try:
-            newest = freshness.require(Store(settings.BACKUP_URL), connection, oldest)
-        except StoreError as error:
-            raise RefusedError(str(error)) from error
-        self.stderr.write(f"The newest proved backup, {newest.backup.backup}, is {freshness.words(newest.age)} old.")
+        refusals = []
+        for database in databases:
+            label = f"{database}: " if len(databases) > 1 else ""
+            try:
+                newest = freshness.require(Store(settings.BACKUP_URL), connections[database], oldest)
+            except (BackupError, StoreError) as error:
+                refusals.append(f"{label}{error}")
+            else:
+                age = freshness.words(newest.age)
+                self.stderr.write(f"{label}The newest proved backup, {newest.backup.backup}, is {age} old.")
+        if refusals:
+            raise RefusedError("\n".join(refusals))
 
     def _planned(self, steps: list[PlannedStep]) -> None:
         self._steps = steps
@@ -182,7 +257,7 @@ class Command(django_migrate.Command):
             # With --check it ends by SystemExit.
             if self._steps is not None:
                 report = {"database": options["database"], "steps": [step.as_json() for step in self._steps]}
-                self.stdout.write(json.dumps(report, ensure_ascii=False))
+                self.stdout.write(json.dumps(report, ensure_ascii=False))  # with two databases, a line each
 
     def _plan(self, database: DatabaseVersion, to: str | None, down: int | None) -> Plan | None:
         if to == "zero":
