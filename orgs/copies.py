@@ -34,7 +34,7 @@ def delete_copy_first(sender, instance: Organization, using: str, **kwargs) -> N
     """Let the keys of the tenant database refuse the deletion of an organization that has tenants.
 
     Raises IntegrityError as PostgreSQL does in one database. A crash between the two deletions leaves an organization
-    to which no tenant can refer, which dbhealth tells.
+    to which no tenant can refer: dbhealth --data tells it.
     """
     if using != placement.ADMIN:
         return

@@ -20,13 +20,9 @@ from keyhub.splitadmin import cutover
 from keyhub.splitadmin.copying import Copying, copying
 from keyhub.splitadmin.errors import SplitError
 from keyhub.splitadmin.preconditions import refuse_unready_publisher, refuse_unrepairable
-from keyhub.splitadmin.replication import Feed, bytes_at, position
+from keyhub.splitadmin.replication import Feed
 from keyhub.splitadmin.sessions import conninfo, session
 
-POLL_S = 0.1
-# PostgreSQL's launcher begins a worker anew after five seconds.
-STALLED_S = 30.0
-MOST_FAILURES = 3
 LOOKS = 3
 PAUSE_S = 0.5
 MOST_TOLD = 10
@@ -103,25 +99,15 @@ def _fault(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) ->
         return "the Admin database has no slot for it"
     if kept[0] == "lost":
         return "the slot in the Admin database has lost what it was to keep (max_slot_wal_keep_size)"
-    subscription = tenant.execute(
-        "SELECT subenabled, subslotname, subpublications FROM pg_subscription WHERE subname = %s "
-        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        [feed.name],
-    ).fetchone()
+    subscription = feed.subscription(tenant)
     if subscription is None:
         return "the tenant database has no subscription"
-    enabled, slot, publications = subscription
-    if not enabled:
+    if not subscription.is_enabled:
         return "the subscription is disabled"
-    if slot != feed.slot(admin) or set(publications) != {publication.name for publication in feed.publications}:
+    told_of = {publication.name for publication in feed.publications}
+    if subscription.slot != feed.slot(admin) or set(subscription.publications) != told_of:
         return "the subscription is to something else"
-    followed = tenant.execute(
-        "SELECT srrelid::regclass::text FROM pg_subscription_rel WHERE srsubstate = 'r' AND srsubid = "
-        "(SELECT oid FROM pg_subscription WHERE subname = %s "
-        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))",
-        [feed.name],
-    )
-    if {table for publication in feed.publications for table in publication.tables} - {name for (name,) in followed}:
+    if {table for publication in feed.publications for table in publication.tables} - feed.followed(tenant):
         return "the subscription leaves tables out"
     return None
 
@@ -136,7 +122,7 @@ def _fault_of_rows(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connec
         with session(ADMIN) as reader:
             reader.execute(SNAPSHOT)
             reader.execute("SELECT FROM pg_class LIMIT 1")
-            if not _arrives(feed, tenant, admin):
+            if not feed.arrives(tenant, admin):
                 return "what the Admin database writes does not arrive"
             found = set()
             for table in placement.followed_tables():
@@ -152,22 +138,6 @@ def _fault_of_rows(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connec
 def _outdated(copy: Copying) -> list[str]:
     found = copy.differences()
     return [*found.missing, *found.older, *found.other]
-
-
-def _arrives(feed: Feed, tenant: psycopg.Connection, admin: psycopg.Connection) -> bool:
-    """Wait until the tenant database has applied what there is by now; False where it is at a standstill."""
-    lsn, failures = position(admin), feed.errors(tenant)
-    seen, stalled_at = None, time.monotonic() + STALLED_S
-    while True:
-        received = feed.received(tenant)
-        # The slot does not tell whose worker reads from it, and the worker not from which slot.
-        if received and received >= bytes_at(lsn) and feed.has_applied(admin, lsn):
-            return True
-        if received != seen:
-            seen, stalled_at = received, time.monotonic() + STALLED_S
-        if feed.errors(tenant) >= failures + MOST_FAILURES or time.monotonic() > stalled_at:
-            return False
-        time.sleep(POLL_S)
 
 
 # The mends
@@ -214,7 +184,7 @@ def _follow_anew(
             with contextlib.suppress(psycopg.Error):  # it would keep the log for nobody
                 feed.drop_slot(admin)
             raise
-    if not _arrives(feed, tenant, admin):
+    if not feed.arrives(tenant, admin):
         raise SplitError(
             "the tenant database does not apply what the Admin database has; the logs of both servers tell why. Mend "
             "the cause and run this again."

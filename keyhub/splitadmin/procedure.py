@@ -20,11 +20,10 @@ from keyhub.splitadmin.cutover import Pause
 from keyhub.splitadmin.errors import SplitError
 from keyhub.splitadmin.preconditions import refuse_unready, require_admin
 from keyhub.splitadmin.record import FINISHING, FOLLOWING, PREPARING, RETURNING, REVERSIBLE, UNWINDING, note
-from keyhub.splitadmin.replication import Feed, Publication, position
+from keyhub.splitadmin.replication import MOST_FAILURES, Feed, Publication
 from keyhub.splitadmin.sessions import conninfo, session
 
 POLL_S = 0.2
-MOST_FAILURES = 3
 # Processes ask for the state once in a second: until then some still read the copies.
 LAST_READERS_S = 3 * placement.ASKED_EVERY_S
 
@@ -280,6 +279,11 @@ def _follow_back(tell: Tell) -> None:
     """Take away what the move needed until the cut-over, and let the tenant database follow."""
     with session(DEFAULT_DB_ALIAS) as tenant, session(ADMIN) as admin:
         to_admin().drop(admin, tenant)
+        if not to_default().exists(tenant):
+            raise SplitError(
+                "the tenant database does not follow the Admin database any more. manage.py splitadmin --repair lets "
+                "it follow anew; run this again then."
+            )
         to_default().enable(tenant)
         _await_copy(to_default(), tenant, tell)
 
@@ -323,22 +327,9 @@ def _unwind(tell: Tell) -> State:
 def _drain(admin: psycopg.Connection, tenant: psycopg.Connection) -> None:
     """Wait until the tenant database has what it follows of the Admin database."""
     feed = to_default()
-    if not feed.exists(tenant) or not _is_enabled(feed, tenant):
-        return
-    lsn, failures = position(admin), feed.errors(tenant)
-    while not feed.has_applied(admin, lsn):
-        if feed.errors(tenant) >= failures + MOST_FAILURES:
-            raise SplitError("the tenant database does not apply what the Admin database has; its log tells why.")
-        time.sleep(POLL_S)
-
-
-def _is_enabled(feed: Feed, subscriber: psycopg.Connection) -> bool:
-    row = subscriber.execute(
-        "SELECT subenabled FROM pg_subscription WHERE subname = %s "
-        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        [feed.name],
-    ).fetchone()
-    return bool(row and row[0])
+    subscription = feed.subscription(tenant)
+    if subscription is not None and subscription.is_enabled and not feed.arrives(tenant, admin):
+        raise SplitError("the tenant database does not apply what the Admin database has; its log tells why.")
 
 
 def _unfollow_moved(tenant: psycopg.Connection, admin: psycopg.Connection) -> None:
@@ -381,12 +372,8 @@ def _refill_moved(tell: Tell) -> None:
 
 
 def _follows(subscriber: psycopg.Connection, feed: Feed, publication: str) -> bool:
-    (follows,) = subscriber.execute(
-        "SELECT count(*) > 0 FROM pg_subscription WHERE subname = %s AND %s = ANY (subpublications) "
-        "AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        [feed.name, publication],
-    ).fetchone()
-    return follows
+    subscription = feed.subscription(subscriber)
+    return subscription is not None and publication in subscription.publications
 
 
 def _empty(session: psycopg.Connection, tables: tuple[str, ...]) -> None:

@@ -4,12 +4,17 @@ Slots are made by themselves, before their subscription: CREATE SUBSCRIPTION wou
 are on one server. https://www.postgresql.org/docs/current/logical-replication-subscription.html
 """
 
+import time
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
 FAILOVER_SLOTS_SINCE = 170000
+POLL_S = 0.1
+# PostgreSQL's launcher begins a worker anew after five seconds.
+STALLED_S = 30.0
+MOST_FAILURES = 3
 
 
 @dataclass(frozen=True)
@@ -19,6 +24,15 @@ class Publication:
     name: str
     tables: tuple[str, ...]
     publish: str = "insert, update, delete, truncate"
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """What a subscriber knows of a feed."""
+
+    is_enabled: bool
+    slot: str | None
+    publications: list[str]
 
 
 @dataclass(frozen=True)
@@ -86,8 +100,13 @@ class Feed:
         """Let the slot begin here: what is on disk by now, the subscriber has already."""
         publisher.execute("SELECT pg_replication_slot_advance(%s, pg_current_wal_flush_lsn())", [self.slot(publisher)])
 
+    def subscription(self, subscriber: psycopg.Connection) -> Subscription | None:
+        """The subscription as it is, where there is one."""
+        row = subscriber.execute(FACTS, [self.name]).fetchone()
+        return None if row is None else Subscription(*row)
+
     def exists(self, subscriber: psycopg.Connection) -> bool:
-        return bool(subscriber.execute(SUBSCRIPTION, [self.name]).rowcount)
+        return self.subscription(subscriber) is not None
 
     def subscribe(
         self,
@@ -134,15 +153,11 @@ class Feed:
 
     def waiting(self, subscriber: psycopg.Connection) -> list[str]:
         """The tables whose rows are still being copied."""
-        return [
-            table
-            for (table,) in subscriber.execute(
-                "SELECT srrelid::regclass::text FROM pg_subscription_rel WHERE srsubstate <> 'r' "
-                "AND srsubid = (SELECT oid FROM pg_subscription WHERE subname = %s AND subdbid = (SELECT oid "
-                "FROM pg_database WHERE datname = current_database())) ORDER BY 1",
-                [self.name],
-            )
-        ]
+        return [table for table, state in subscriber.execute(TABLES, [self.name]) if state != READY]
+
+    def followed(self, subscriber: psycopg.Connection) -> set[str]:
+        """The tables whose rows are copied, and whose changes arrive."""
+        return {table for table, state in subscriber.execute(TABLES, [self.name]) if state == READY}
 
     def errors(self, subscriber: psycopg.Connection) -> int:
         """How many times the server has failed to copy or to apply."""
@@ -167,11 +182,31 @@ class Feed:
         (applied,) = publisher.execute(APPLIED, [lsn, self.slot(publisher)]).fetchone()
         return applied
 
+    def arrives(self, subscriber: psycopg.Connection, publisher: psycopg.Connection) -> bool:
+        """Wait until the subscriber has applied what there is by now; False where it is at a standstill."""
+        lsn, failures = position(publisher), self.errors(subscriber)
+        seen, stalled_at = None, time.monotonic() + STALLED_S
+        while True:
+            received = self.received(subscriber)
+            # The slot does not tell whose worker reads from it, and the worker not from which slot.
+            if received and received >= bytes_at(lsn) and self.has_applied(publisher, lsn):
+                return True
+            if received != seen:
+                seen, stalled_at = received, time.monotonic() + STALLED_S
+            if self.errors(subscriber) >= failures + MOST_FAILURES or time.monotonic() > stalled_at:
+                return False
+            time.sleep(POLL_S)
 
+
+READY = "r"
 SUBSCRIPTION = """
     SELECT oid FROM pg_subscription WHERE subname = %s
         AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
+FACTS = f"SELECT subenabled, subslotname, subpublications FROM pg_subscription WHERE oid = ({SUBSCRIPTION})"  # noqa: S608
+TABLES = f"""
+    SELECT srrelid::regclass::text, srsubstate FROM pg_subscription_rel WHERE srsubid = ({SUBSCRIPTION}) ORDER BY 1
+"""  # noqa: S608
 ERRORS = f"""
     SELECT coalesce(sum(apply_error_count + sync_error_count), 0)::bigint FROM pg_stat_subscription_stats
     WHERE subid = ({SUBSCRIPTION})

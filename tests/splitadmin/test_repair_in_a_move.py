@@ -26,6 +26,10 @@ def test_from_one_database_to_the_way_back(two_databases, digests):
     with two_databases.connect("default") as tenant:
         for statement in UNSUBSCRIBED:
             tenant.execute(statement)
+    with pytest.raises(
+        CommandError, match=r"does not follow the Admin database any more\. manage\.py splitadmin --repair"
+    ):
+        call_command("splitadmin")
     Organization.objects.create(id="ORG-MEANWHILE", name="Meanwhile", slug="meanwhile")
     out = io.StringIO()
     call_command("splitadmin", "--repair", stdout=out)
