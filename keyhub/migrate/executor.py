@@ -138,6 +138,7 @@ class SafeMigrationExecutor(MigrationExecutor):
             if migration in to_run:
                 state = self.apply_migration(state, migration, fake=fake, fake_initial=fake_initial)
             elif (migration.app_label, migration.name) in self.loader.applied_migrations:
+                state.__dict__.pop("apps", None)  # to render anew what each of many changes would take seconds
                 migration.mutate_state(state, preserve=False)
         return state
 
