@@ -65,7 +65,7 @@ def as_in_a_dump(dump: str) -> list[str]:
     return [text for text in objects if not re.search(r"audit_logs_\d{4}|schema_migrations|golang_migrate", text)]
 
 
-@pytest.mark.parametrize("uuid_ossp", [False, True])
+@pytest.mark.parametrize("uuid_ossp", [pytest.param(False, marks=pytest.mark.once), True])
 @pytest.mark.parametrize("place", [1, 2, 3, 4, 5])
 def test_adopted_is_as_migrated(
     client, empty_database, migrated_database, take_over_and_migrate, connected_to, schema_dump, place, uuid_ossp
@@ -386,8 +386,8 @@ def test_rights_and_owners_are_kept(client, server, take_over):
 # Killed
 
 
-# On the oldest PostgreSQL one of them.
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.once) for seed in (2, 3))])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.once
 @pytest.mark.long
 def test_killed_and_run_again(client, server, empty_database, migrated_database, connected_to, schema_dump, seed):
     golang_migrate.make(client, 5)

@@ -23,7 +23,8 @@ from keyhub import embedded
 from keyhub.embedded import EmbeddedServer, EmbeddedServerError, as_root
 from keyhub.embedded.as_root import SYSTEM_USER
 
-pytestmark = pytest.mark.database  # again on the oldest PostgreSQL
+# The server of the tests on the oldest PostgreSQL is itself one of these.
+pytestmark = [pytest.mark.database, pytest.mark.once]
 
 Value = TypeVar("Value")
 

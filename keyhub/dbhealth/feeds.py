@@ -71,7 +71,9 @@ SUBSCRIPTIONS = """
 # One that applies, not one that copies a table at first; one that begins again and again never receives anything.
 RUNS = """
     SELECT count(*) > 0 FROM pg_stat_subscription
-    WHERE subname = %s AND pid IS NOT NULL AND relid IS NULL AND received_lsn IS NOT NULL
+    WHERE pid IS NOT NULL AND relid IS NULL AND received_lsn IS NOT NULL AND subid = (
+        SELECT oid FROM pg_subscription WHERE subname = %s
+            AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
 """
 CONFLICT = "confl_"
 # What changed a row that was not there: it went by, and nothing stopped.

@@ -158,6 +158,7 @@ def read_repeatably(connection, turn: int) -> None:
         assert connection.execute("SELECT count(*) FROM audit_logs").fetchone()[0] == everything[0]
 
 
+@pytest.mark.once
 def test_200_000_rows_leave_default_while_others_write_read_and_erase(
     server, migrated_database, owner, connected_to, manage
 ):
@@ -410,6 +411,7 @@ def test_before_the_table_was_append_only(manage, migrated_database, owner):
 # Interrupted, and what was changed until the next run
 
 
+@pytest.mark.once
 def test_killed_at_each_statement_it_goes_on(server, migrated_database, owner, full):
     environment = {**os.environ, "DATABASE_URL": database_url(server, migrated_database)}
     command = [sys.executable, "-W", "error", "-m", "tests.audit.default_killer"]

@@ -23,7 +23,7 @@ from tests.backups.test_dbrestore import databases
 from tests.splitadmin.conftest import digests  # noqa: F401 a fixture
 from tests.splitadmin.test_repair import agree
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.once]
 
 DEFAULT = "default"
 ALONE = "SELECT slot_name FROM pg_replication_slots WHERE database = %s"

@@ -31,6 +31,7 @@ def test_the_committed_files_are_what_the_migrations_make(connected_to, migrated
     assert [path.read_text() for path in files] == committed
 
 
+@pytest.mark.once
 @pytest.mark.database
 def test_write_catalogue(manage, migrated_database):
     before = catalogue_file.catalogue_path().read_text()

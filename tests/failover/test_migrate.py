@@ -13,7 +13,7 @@ from tests.processes import Run
 from tests.test_embedded import wait_for
 from tests.test_migrate import recorded, running, sample, write_migration  # noqa: F401
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.once]
 
 # As the kill has found it: reading the answer, or sending the question.
 GONE = r"keyhub: the database (cannot be reached|server cannot go on): .+\n"

@@ -12,6 +12,7 @@ from keyhub.lintmigrations.offline import editor_for
 from keyhub.sql_text import normalized, statements
 
 
+@pytest.mark.once
 def test_the_projects_migrations(connected_to, migrated_database):
     """What sqlmigrate writes, with the names of the server's constraints and its way to quote."""
     with connected_to(migrated_database):

@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 
 from keyhub import placement
 from keyhub.placement import ADMIN, State
-from keyhub.splitadmin import mending, procedure
+from keyhub.splitadmin import mending, procedure, replication
 from orgs.models import Organization
 from tenancy.models import Tenant
 from tests.factories import SessionFactory, TenantMembershipFactory
@@ -134,7 +134,7 @@ def test_what_does_not_arrive(split, digests, monkeypatch):
         MISSING,
     ]
     assert agree(split, digests)
-    monkeypatch.setattr(mending, "STALLED_S", 0.5)
+    monkeypatch.setattr(replication, "STALLED_S", 0.5)
     at(split, "default", f"ALTER SUBSCRIPTION {FEED} DISABLE")
     monkeypatch.setattr(mending, "_fault", lambda *_: None)  # whatever else it is that nobody sees
     assert repaired()[0] == "The tenant database follows anew: what the Admin database writes does not arrive."

@@ -41,6 +41,7 @@ def eventually(condition, limit_s: float = 30) -> bool:
 # What it refuses
 
 
+@pytest.mark.once
 def test_without_a_second_database(manage, migrated_database):
     sentence = (
         "CommandError: there is one database. Set ADMIN_DATABASE_URL to an empty one, on this server or another, for "
@@ -63,6 +64,7 @@ def test_both_urls_of_one_database(manage, two_databases):
     )
 
 
+@pytest.mark.once
 def test_a_pending_version(manage, two_databases, database_at, server):
     old = database_at("orgs", "0012_names_in_words")
     environment = {**two_databases.environment(), "DATABASE_URL": database_url(server, old, user="postgres")}
@@ -88,6 +90,7 @@ def test_a_role_without_rights(manage, two_databases):
     assert told(result) == (1, "", "CommandError: " + "\n".join(lines) + "\n")
 
 
+@pytest.mark.once
 def test_nothing_to_finish_to_roll_back_or_to_bring_back(manage, two_databases):
     where = "organizations live in the tenant database, and no move is under way"
     environment = two_databases.environment()
@@ -208,6 +211,7 @@ def _killed(*arguments) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.once
 def test_the_last_step_cannot_be_rolled_back(manage, two_databases):
     two_databases.split(finish=False)
     procedure.note(State(ADMIN, "finishing"))
@@ -226,6 +230,7 @@ def test_the_last_step_cannot_be_rolled_back(manage, two_databases):
     assert manage("splitadmin", "--finish", **environment).returncode == 0
 
 
+@pytest.mark.once
 def test_a_new_installation_has_two_databases_at_once(manage, two_databases, empty_database, server):
     environment = {**two_databases.environment(), "DATABASE_URL": database_url(server, empty_database, "postgres")}
     result = manage("migrate", "-v0", **environment)
@@ -246,6 +251,7 @@ def test_a_new_installation_has_two_databases_at_once(manage, two_databases, emp
 # With two databases
 
 
+@pytest.mark.once
 def test_each_migration_is_recorded_where_it_ran(manage, two_databases):
     two_databases.split()
     with two_databases.connect(ADMIN) as admin, two_databases.connect("default") as tenant:
@@ -283,6 +289,7 @@ def test_each_migration_is_recorded_where_it_ran(manage, two_databases):
     )
 
 
+@pytest.mark.once
 def test_a_migration_changes_rows_where_they_are_written(two_databases):
     """And tables where they are."""
     update, alter = "UPDATE console_sessions SET id = id", "ALTER TABLE console_sessions ADD COLUMN x text"
@@ -363,6 +370,7 @@ def test_a_suspension_reaches_the_sessions_of_tenants(two_databases):
     assert eventually(lambda: Organization.objects.using("default").get(pk=acme.pk).status == "active")
 
 
+@pytest.mark.once
 def test_a_copy_that_does_not_come(two_databases):
     two_databases.split()
     with two_databases.connect("default") as tenant:
@@ -378,6 +386,7 @@ def test_a_copy_that_does_not_come(two_databases):
     await_copy(acme, timeout_s=30)
 
 
+@pytest.mark.once
 def test_rows_are_read_and_written_in_their_home(two_databases):
     two_databases.split()
     acme = Organization.objects.create(id="ORG-ACME", name="Acme", slug="acme")
@@ -389,6 +398,7 @@ def test_rows_are_read_and_written_in_their_home(two_databases):
         assert cursor.fetchone() == (0,)
 
 
+@pytest.mark.once
 def test_purgeexpired_deletes_where_rows_live(manage, two_databases):
     two_databases.split()
     with two_databases.connect(ADMIN) as admin:
