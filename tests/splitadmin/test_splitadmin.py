@@ -7,6 +7,7 @@ from django.db import IntegrityError, connections, router
 
 from auth_sessions.models import ConsoleSession, Session
 from keyhub import placement
+from keyhub.embedded import EmbeddedServer
 from keyhub.placement import ADMIN, State
 from keyhub.splitadmin import procedure
 from orgs.copies import NotCopiedError, await_copy
@@ -14,6 +15,8 @@ from orgs.models import Organization, OrganizationDomain
 from tenancy.models import Tenant
 from tests.conftest import database_url
 from tests.factories import SessionFactory, TenantMembershipFactory
+from tests.failover.pair import run
+from tests.test_embedded import temporary_folder
 
 pytestmark = pytest.mark.database
 
@@ -88,6 +91,29 @@ def test_a_role_without_rights(manage, two_databases):
             f"GRANT CREATE ON DATABASE {two_databases.name(alias)} TO keyhub;",
         ]
     assert told(result) == (1, "", "CommandError: " + "\n".join(lines) + "\n")
+
+
+@pytest.mark.once
+def test_a_server_whose_log_is_for_standbys_alone(manage, two_databases, server):
+    with temporary_folder() as folder:
+        other = EmbeddedServer(folder / "server", server.bin_directory)
+        other.start()
+        other.stop()
+        options = "-c wal_level=replica -c listen_addresses='' -c unix_socket_directories=.."
+        place = ["-D", str(other.data_directory), "-l", str(other.log_file)]
+        run(other, "pg_ctl", "start", "--wait", *place, "-o", options)
+        try:
+            url = f"postgres:///postgres?host={other.socket_directory}&user=postgres"
+            result = manage("splitadmin", **{**two_databases.environment(), "ADMIN_DATABASE_URL": url})
+        finally:
+            other.stop()
+    assert told(result) == (
+        1,
+        "",
+        "CommandError: the server of the database 'admin' has wal_level replica. ALTER SYSTEM SET wal_level = logical; "
+        "and restart it, which ends its sessions: logical replication needs that in the log.\n",
+    )
+    assert placement.state() == State()
 
 
 @pytest.mark.once
