@@ -155,13 +155,17 @@ def _index(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Muta
     yield Mutation(item.identity, f"{drop}; CREATE {unique}INDEX {name} ON {item.table} USING {partial} WHERE false")
 
 
+# Of a trigger, by the word that the catalogue has for it.
+SWITCHES = {"no": "DISABLE", None: "ENABLE", "replica": "ENABLE REPLICA", "always": "ENABLE ALWAYS"}
+
+
 def _trigger(item: CatalogueObject, catalogue: Catalogue, _: int) -> Iterator[Mutation]:
     alter = f"{OWNER}ALTER TABLE {item.table}"
+    enabled = item.facts.get("enabled")
     yield Mutation(item.identity, f"{OWNER}DROP TRIGGER {item.name} ON {item.table}")
-    yield Mutation(item.identity, f"{alter} DISABLE TRIGGER {item.name}")
-    yield Mutation(item.identity, f"{alter} DISABLE TRIGGER USER")
-    yield Mutation(item.identity, f"{alter} ENABLE REPLICA TRIGGER {item.name}")
-    yield Mutation(item.identity, f"{alter} ENABLE ALWAYS TRIGGER {item.name}")
+    for switch in (switch for word, switch in SWITCHES.items() if word != enabled):
+        yield Mutation(item.identity, f"{alter} {switch} TRIGGER {item.name}")
+    yield Mutation(item.identity, f"{alter} {'ENABLE' if enabled == 'no' else 'DISABLE'} TRIGGER USER")
     yield Mutation(item.identity, f"{OWNER}ALTER TRIGGER {item.name} ON {item.table} RENAME TO renamed")
     yield Mutation(
         item.identity,
