@@ -7,6 +7,8 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 
+from keyhub.migrate.lean import LeanExecutor
+
 
 def whole_plan() -> list[tuple[str, str]]:
     """All migrations in the order in which `migrate` runs them on an empty database."""
@@ -25,7 +27,7 @@ OWN_APPS = {"keyhub", "accounts", "tenancy", "auth_sessions", "audit", "orgs"}
 
 
 def migrate_to(*target: str | None) -> None:
-    executor = MigrationExecutor(connection)
+    executor = LeanExecutor(connection)
     executor.migrate([target])
 
 

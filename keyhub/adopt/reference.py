@@ -5,11 +5,11 @@ import re
 
 from django.db import DatabaseError, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.migrations.executor import MigrationExecutor
 
 from keyhub.adopt.catalogue import Catalogue, read
 from keyhub.dbversion.version_list import Version
 from keyhub.migrate.executor import RefusedError
+from keyhub.migrate.lean import LeanExecutor
 
 SCHEMA = "keyhub_adopt_reference"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -40,7 +40,7 @@ def reference_catalogue(connection: BaseDatabaseWrapper, versions: list[Version]
                 made[match[1]] = sql
             return execute(sql, params, many, context)
 
-        executor = MigrationExecutor(connection)
+        executor = LeanExecutor(connection)
         with connection.execute_wrapper(note_triggers):
             executor.migrate([key for version in versions for key in version.migrations])
         catalogue = read(connection, SCHEMA)

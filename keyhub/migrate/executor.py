@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from django.contrib.postgres.operations import AddIndexConcurrently
 from django.db import OperationalError, transaction
-from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
 from django.db.migrations.operations import RunSQL
 from django.db.migrations.operations.base import Operation
@@ -21,6 +20,7 @@ from keyhub.dbversion.version_list import Version
 from keyhub.migrate import statements
 from keyhub.migrate.blockers import BlockerWatch
 from keyhub.migrate.history import History
+from keyhub.migrate.lean import LeanExecutor, without_models
 from keyhub.migration_operations import RunSQLFile, with_nested
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -48,7 +48,7 @@ class RefusedError(Exception):
     """A migration must not be run as things are; the text is one sentence for people."""
 
 
-class SafeMigrationExecutor(MigrationExecutor):
+class SafeMigrationExecutor(LeanExecutor):
     """Runs each migration under a short lock_timeout, in one transaction with its record, and tries again.
 
     Whoever waits for a strong lock makes all who come after wait as well; the timeout bounds that, and between two
@@ -136,9 +136,9 @@ class SafeMigrationExecutor(MigrationExecutor):
         state = ProjectState(real_apps=self.loader.unmigrated_apps)
         for migration, _ in full_plan:
             if migration in to_run:
-                state = self.apply_migration(state, migration, fake=fake, fake_initial=fake_initial)
+                state = self.apply_lean(state, migration, fake, fake_initial)
             elif (migration.app_label, migration.name) in self.loader.applied_migrations:
-                state.__dict__.pop("apps", None)  # to render anew what each of many changes would take seconds
+                without_models(state)
                 migration.mutate_state(state, preserve=False)
         return state
 
