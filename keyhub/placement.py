@@ -8,7 +8,8 @@ are written, and that is what `manage.py splitadmin` changes, in the table keyhu
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ class _Asked:
     """The state as this process last heard of it."""
 
     def __init__(self):
-        self.state, self.until = State(), 0.0
+        self.state, self.until, self.assumed = State(), 0.0, None
 
     def forget(self) -> None:
         self.until = 0.0
@@ -69,6 +70,8 @@ class _Asked:
     def get(self) -> State:
         if not has_admin():
             return State()
+        if self.assumed is not None:
+            return self.assumed
         if time.monotonic() >= self.until:
             connection = connections[DEFAULT_DB_ALIAS]
             # A transaction that failed answers nothing; one of an older snapshot, what was.
@@ -96,6 +99,16 @@ def state() -> State:
 def forget() -> None:
     """Let the next question go to the database."""
     _asked.forget()
+
+
+@contextmanager
+def one_database() -> Iterator[None]:
+    """Assume that there is one database, for who reads migrations and asks none."""
+    before, _asked.assumed = _asked.assumed, State()
+    try:
+        yield
+    finally:
+        _asked.assumed = before
 
 
 def has_admin() -> bool:

@@ -16,6 +16,8 @@ from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from psycopg.sql import quote
 
+from keyhub import placement
+
 OLDEST_SERVER = 15_00_00
 
 
@@ -74,7 +76,8 @@ def _in_the_place_of(alias: str, connection: OfflineConnection) -> Iterator[None
     online = connections[alias]
     connections[alias] = connection
     try:
-        yield
+        with placement.one_database():
+            yield
     finally:
         connections[alias] = online
 
