@@ -19,6 +19,8 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Field, Model
 from django.utils import translation
 
+from keyhub.dbhealth.examination import is_made_at_run_time
+
 DOCUMENT = settings.BASE_DIR / "docs" / "schema.md"
 
 INTRODUCTION = """\
@@ -192,7 +194,7 @@ def text(database: str) -> str:
             "## Picture\n",
             *_picture([tables[name] for name in names]),
             *(line for config, models in sections for line in _section(config, models, tables)),
-            *_others(sorted(set(tables) - set(names))),
+            *_others(sorted(name for name in set(tables) - set(names) if not is_made_at_run_time(f"table {name}"))),
         ]
     return "\n".join(parts)
 

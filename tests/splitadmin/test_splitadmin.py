@@ -307,6 +307,7 @@ def test_each_migration_is_recorded_where_it_ran(manage, two_databases):
         "Database admin:\nPlanned operations:\n  No planned migration operations.\n"
     )
     assert manage("migrate", "--check", **environment).returncode == 0
+    assert manage("schemadoc", "--check", **environment).stdout == "docs/schema.md is current.\n"
     assert told(manage("migrate", "--down", "1", "--yes", **environment)) == (
         1,
         "",
