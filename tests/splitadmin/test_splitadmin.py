@@ -1,5 +1,6 @@
 """manage.py splitadmin: its steps and their ways back, what it refuses, and what is so with two databases."""
 
+import re
 import time
 
 import pytest
@@ -114,6 +115,21 @@ def test_a_server_whose_log_is_for_standbys_alone(manage, two_databases, server)
         "and restart it, which ends its sessions: logical replication needs that in the log.\n",
     )
     assert placement.state() == State()
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_database_that_does_not_answer(manage, two_databases, is_split):
+    if is_split:
+        two_databases.split()
+    environment = {**two_databases.environment(), "ADMIN_DATABASE_URL": "postgres://keyhub@127.0.0.1:1/keyhub"}
+    for way in ([], ["--back"], ["--repair"]) if is_split else ([],):
+        result = manage("splitadmin", *way, **environment)
+        assert (result.returncode, result.stdout) == (3, ""), result.stderr
+        assert re.fullmatch(
+            r"CommandError: a database cannot be reached: .+ Connection refused .+ Run this again when it answers\.\n",
+            result.stderr,
+        )
 
 
 @pytest.mark.once

@@ -48,11 +48,12 @@ class Command(BaseCommand):
                 self._run(options)
         except (SplitError, RefusedError, LockNotGotError, RunnerLockError, PoolerError, VersionListError) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
-        except psycopg.OperationalError as error:
-            code = EXIT_REFUSED if error.sqlstate else EXIT_UNREACHABLE
-            raise CommandError(f"{' '.join(str(error).split())}. Run this again.", returncode=code) from error
         except (psycopg.Error, DatabaseError) as error:
-            raise CommandError(" ".join(str(error).split()), returncode=EXIT_REFUSED) from error
+            cause, reason = error if isinstance(error, psycopg.Error) else error.__cause__, " ".join(str(error).split())
+            if isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None:  # nobody answered
+                sentence = f"a database cannot be reached: {reason} Run this again when it answers."
+                raise CommandError(sentence, returncode=EXIT_UNREACHABLE) from error
+            raise CommandError(f"{reason}. Mend the cause and run this again.", returncode=EXIT_REFUSED) from error
 
     def _run(self, options) -> None:
         restored = options["restored"]
