@@ -9,12 +9,7 @@ from collections.abc import Iterator
 
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.migration import Migration
-from django.db.migrations.operations import (
-    AlterField,
-    AlterModelOptions,
-    RunSQL,
-    SeparateDatabaseAndState,
-)
+from django.db.migrations.operations import AlterField, AlterModelOptions, RunSQL, SeparateDatabaseAndState
 from django.db.migrations.operations.base import Operation
 from django.db.migrations.state import ProjectState
 from django.db.models import Field

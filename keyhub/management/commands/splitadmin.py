@@ -49,7 +49,8 @@ class Command(BaseCommand):
         except (SplitError, RefusedError, LockNotGotError, RunnerLockError, PoolerError, VersionListError) as error:
             raise CommandError(str(error), returncode=EXIT_REFUSED) from error
         except (psycopg.Error, DatabaseError) as error:
-            cause, reason = error if isinstance(error, psycopg.Error) else error.__cause__, " ".join(str(error).split())
+            reason = " ".join(str(error).split())
+            cause = error if isinstance(error, psycopg.Error) else error.__cause__
             if isinstance(cause, psycopg.OperationalError) and cause.sqlstate is None:  # nobody answered
                 sentence = f"a database cannot be reached: {reason} Run this again when it answers."
                 raise CommandError(sentence, returncode=EXIT_UNREACHABLE) from error
