@@ -90,6 +90,7 @@ def builds(client, partition: str) -> bool:
     return bool(
         client.execute(
             "SELECT FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() "
+            "AND datname = current_database() "
             "AND query LIKE 'CREATE INDEX CONCURRENTLY%%' || %s || '%%'",
             [f'ON "{partition}"'],
         ).rowcount
