@@ -67,6 +67,7 @@ def test_pending_migrations_come_first_and_drift_is_measured_without_them(manage
     assert [line.split(" ")[1] for line in lines if line.startswith("CRITICAL")] == ["keyhub.H003"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("version", [1, 2, 3, 4])
 def test_no_drift_at_an_older_version(manage, migrated_database, findings, version):
     assert manage("migrate", "--to", str(version), "--yes", "-v0", database=migrated_database).returncode == 0

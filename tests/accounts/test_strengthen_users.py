@@ -5,6 +5,8 @@ import pytest
 from django.db import IntegrityError, connection
 from django.db.migrations.executor import MigrationExecutor
 
+pytestmark = pytest.mark.once
+
 ISSUER = "https://accounts.example.com"
 # A table, the rule, the columns of a row that breaks it, and how the row is shown beside its id.
 BROKEN = [

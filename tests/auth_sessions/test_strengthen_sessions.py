@@ -5,7 +5,7 @@ import hashlib
 import psycopg
 import pytest
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, pytest.mark.once]
 
 ALICE, BOB = (f"00000000-0000-0000-0000-00000000000{letter}" for letter in "ab")
 BOBS = "00000000-0000-0000-0000-0000000000b1"
