@@ -19,6 +19,7 @@ from keyhub.dbhealth.examination import Examination
 from keyhub.dbhealth.findings import Finding, Severity
 from keyhub.dbhealth.server import LIMITS, duration, size
 from keyhub.placement import ADMIN, SETTLED, State
+from keyhub.splitadmin.replication import SUBSCRIPTION
 
 if TYPE_CHECKING:
     from keyhub.splitadmin.replication import Feed, Publication
@@ -69,11 +70,9 @@ SUBSCRIPTIONS = """
     ORDER BY subname
 """
 # One that applies, not one that copies a table at first; one that begins again and again never receives anything.
-RUNS = """
+RUNS = f"""
     SELECT count(*) > 0 FROM pg_stat_subscription
-    WHERE pid IS NOT NULL AND relid IS NULL AND received_lsn IS NOT NULL AND subid = (
-        SELECT oid FROM pg_subscription WHERE subname = %s
-            AND subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    WHERE pid IS NOT NULL AND relid IS NULL AND received_lsn IS NOT NULL AND subid = ({SUBSCRIPTION})
 """
 CONFLICT = "confl_"
 # What changed a row that was not there: it went by, and nothing stopped.
